@@ -1,0 +1,1 @@
+"""From nodes to equations: what each tensor element is, with every movement folded into index maps."""

@@ -1,0 +1,292 @@
+"""Pointwise operations. Each is one statement: type rule, NumPy reference, derivative, C and sampling domain.
+
+To add one, write one more statement here; it is then a function of ``graphc``, differentiates, compiles, and
+is tested over its domain like all the others. In the C text ``{0}``, ``{1}`` stand for the operands and ``{f}`` for
+the suffix of the C dialect of the dtype (``f`` for float32, nothing for float64); names with ``gx_`` are
+helpers of ``templates/math.h.j2``, emitted only when used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import pi, sqrt as _sqrt
+from typing import Any
+
+import numpy as np
+
+from graphc.ir import NO_GRADIENT, Array, Node, Op, make, operator, register
+from graphc.ops.structural import broadcast_to, constant
+from graphc.types import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType, DTypeError, ShapeError, TensorType, dtype_of, promote
+
+Domain = tuple[float, float]
+FREE = 0  # a select, a sign: hardly anything
+CHEAP = 1  # one machine operation
+COSTLY = 20  # a division, a root, or a page of polynomial
+
+
+# --- from whatever a user passes to nodes of one type ----------------------------------------------------
+def as_node(value: Any, like: DType | None = None) -> Node:
+    """A node from a node, number or array; a number or array takes the dtype ``like`` (a float meeting an
+    int gives float32), or its own where there is none."""
+    if isinstance(value, Node):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"cannot make a node of {value!r} (dtype {array.dtype}); expected real numbers")
+    if like is None or (like is BOOL and array.dtype.kind != "b"):
+        own = {"f": FLOAT32 if array.dtype.itemsize <= 4 or not hasattr(value, "dtype") else FLOAT64, "b": BOOL}
+        like = own.get(array.dtype.kind, INT64 if array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)) else INT32)
+    elif array.dtype.kind == "f" and not like.is_float:
+        like = FLOAT32
+    elif array.dtype.kind != "b" and like.is_int and array.size:
+        info = np.iinfo(like.numpy)
+        if array.min() < info.min or array.max() > info.max:
+            raise DTypeError(f"the constant {value!r} does not fit in {like}")
+    return constant(array, like)
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """NumPy's rule; raises :class:`ShapeError` naming the shapes."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(f"shapes {' and '.join(map(str, shapes))} do not broadcast") from None
+
+
+def meet(values: Sequence[Any]) -> list[Node]:
+    """Nodes of one dtype (nodes promote, everything else adapts), shapes untouched."""
+    dtype: DType | None = None
+    for value in values:
+        if isinstance(value, Node):
+            dtype = value.dtype if dtype is None else promote(dtype, value.dtype)
+    nodes = [as_node(value, dtype) for value in values]
+    for node in nodes:
+        dtype = node.dtype if dtype is None else promote(dtype, node.dtype)
+    assert dtype is not None
+    return [cast(node, dtype) for node in nodes]
+
+
+def spread(nodes: Sequence[Node]) -> list[Node]:
+    """Nodes of one shape, by broadcasting."""
+    shape = broadcast_shapes(*(node.shape for node in nodes))
+    return [broadcast_to(node, shape) for node in nodes]
+
+
+# --- the declaration --------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Pointwise(Op):
+    """A pointwise operation, callable: converts, promotes and broadcasts its arguments and makes the node."""
+
+    arity: int
+    takes: str
+    c: str
+    c_int: str
+    cost: int
+    domain: tuple[Domain, ...]
+
+    def __call__(self, *args: Any) -> Node:
+        if len(args) != self.arity:
+            raise TypeError(f"graphc.{self.name} takes {self.arity} arguments, got {len(args)}")
+        if self.takes == "select":
+            condition, *rest = args
+            rest = meet(rest)
+            return make(self, *spread([_truth(condition), *rest]))
+        nodes = [_truth(arg) for arg in args] if self.takes == "bool" else meet(args)
+        if self.takes == "float" and not nodes[0].dtype.is_float:
+            nodes = [cast(node, FLOAT32) for node in nodes]
+        elif self.takes == "number" and nodes[0].dtype is BOOL:
+            nodes = [cast(node, INT32) for node in nodes]
+        return make(self, *spread(nodes))
+
+
+def _truth(value: Any) -> Node:
+    node = as_node(value)
+    if node.dtype is not BOOL:
+        raise DTypeError(f"expected a bool node such as `x > 0`, got {node!r}")
+    return node
+
+
+def _infer(name: str, takes: str, gives: DType | None) -> Callable[..., TensorType]:
+    accepts = {
+        "float": lambda dtype: dtype.is_float,
+        "number": lambda dtype: dtype is not BOOL,
+        "bool": lambda dtype: dtype is BOOL,
+        "any": lambda dtype: True,
+        "select": lambda dtype: True,
+    }[takes]
+
+    def infer(*types: TensorType) -> TensorType:
+        if takes == "select":
+            if types[0].dtype is not BOOL or types[0].shape != types[1].shape:
+                raise DTypeError(f"{name} takes a bool condition of the shape of its operands, got {types[0]}")
+            types = types[1:]
+        if any(type != types[0] for type in types) or not accepts(types[0].dtype):
+            raise DTypeError(f"{name} does not take {', '.join(map(str, types))}")
+        return TensorType(types[0].shape, gives or types[0].dtype)
+
+    return infer
+
+
+def pointwise(
+    name: str,
+    *,
+    takes: str,
+    reference: Callable[..., Any],
+    derivative: Callable[..., Sequence[Node | None]],
+    c: str,
+    domain: tuple[Domain, ...],
+    c_int: str = "",
+    gives: DType | None = None,
+    cost: int = CHEAP,
+    doc: str = "",
+) -> Pointwise:
+    """Declare a pointwise operation.
+
+    takes: "float" (ints become float32), "number", "bool", "any", or "select" (a bool, then two of any dtype).
+    reference: the NumPy function, in the dtype it is given. derivative: ``(g, y, *operands)`` to one cotangent
+    per operand (None for zero). c: the scalar C; c_int: the same for ints where it differs. gives: the dtype of the
+    result if it is not that of the operands. cost: in machine operations, for the choice between storing and computing again.
+    domain: where to sample each operand in tests.
+    """
+
+    def evaluate(*arrays: Array, type: TensorType) -> Array:
+        return np.asarray(reference(*arrays), dtype=type.dtype.numpy)
+
+    op = Pointwise(
+        name, _infer(name, takes, gives), evaluate, derivative, len(domain), takes, c, c_int or c, cost, domain
+    )
+    object.__setattr__(op, "__doc__", doc or f"{name}, elementwise, as NumPy's; operands promote and broadcast.")
+    register(op)
+    operator(name)(op)
+    return op
+
+
+def _zero(*operands: Any) -> list[None]:
+    return [None] * (len(operands) - 2)
+
+
+def _wrapping(symbol: str) -> str:
+    """Integer arithmetic that wraps as NumPy's does; plain signed overflow has no meaning in C."""
+    return f"({{t}})(({{u}}){{0}} {symbol} ({{u}}){{1}})"
+
+
+ALL, SMALL, POSITIVE, UNIT = (-3.0, 3.0), (-1.5, 1.5), (0.2, 4.0), (-0.9, 0.9)
+
+# --- arithmetic ---------------------------------------------------------------------------------------
+add = pointwise("add", takes="number", reference=np.add, c="{0} + {1}", c_int=_wrapping("+"), domain=(ALL, ALL),
+                derivative=lambda g, y, a, b: [g, g])
+subtract = pointwise("subtract", takes="number", reference=np.subtract, c="{0} - {1}", c_int=_wrapping("-"), domain=(ALL, ALL),
+                     derivative=lambda g, y, a, b: [g, -g])
+multiply = pointwise("multiply", takes="number", reference=np.multiply, c="{0} * {1}", c_int=_wrapping("*"), domain=(ALL, ALL),
+                     derivative=lambda g, y, a, b: [g * b, g * a])
+divide = pointwise("divide", takes="float", reference=np.divide, c="{0} / {1}", cost=4, domain=(ALL, POSITIVE),
+                   derivative=lambda g, y, a, b: [g / b, -(g / b) * y])
+negative = pointwise("negative", takes="number", reference=np.negative, c="-{0}", c_int="({t})(0u - ({u}){0})", domain=(ALL,),
+                     derivative=lambda g, y, x: [-g])
+abs = pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
+                derivative=lambda g, y, x: [g * sign(x)])
+sign = pointwise("sign", takes="number", reference=np.sign, c="gx_sign{f}({0})", c_int="({t})(({0} > 0) - ({0} < 0))", domain=(ALL,),
+                 derivative=_zero)
+maximum = pointwise("maximum", takes="number", reference=np.maximum, c="gx_max{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
+                    domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, greater))
+minimum = pointwise("minimum", takes="number", reference=np.minimum, c="gx_min{f}({0}, {1})", c_int="({0} < {1} ? {0} : {1})",
+                    domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, less))
+power_ = pointwise("power_", takes="float", reference=np.power, c="gx_pow{f}({0}, {1})", cost=60, domain=(POSITIVE, ALL),
+                   derivative=lambda g, y, a, b: [g * b * power_(a, b - 1), g * where(equal(a, 0), 0, log(where(equal(a, 0), 1, a))) * y])
+
+# --- exponentials and roots -----------------------------------------------------------------------------
+exp = pointwise("exp", takes="float", reference=np.exp, c="gx_exp{f}({0})", cost=COSTLY, domain=(ALL,),
+                derivative=lambda g, y, x: [g * y])
+expm1 = pointwise("expm1", takes="float", reference=np.expm1, c="gx_expm1{f}({0})", cost=COSTLY, domain=(ALL,),
+                  derivative=lambda g, y, x: [g * exp(x)])
+log = pointwise("log", takes="float", reference=np.log, c="gx_log{f}({0})", cost=COSTLY, domain=(POSITIVE,),
+                derivative=lambda g, y, x: [g / x])
+log1p = pointwise("log1p", takes="float", reference=np.log1p, c="gx_log1p{f}({0})", cost=COSTLY, domain=((-0.8, 4.0),),
+                  derivative=lambda g, y, x: [g / (x + 1)])
+sqrt = pointwise("sqrt", takes="float", reference=np.sqrt, c="sqrt{f}({0})", cost=6, domain=(POSITIVE,),
+                 derivative=lambda g, y, x: [g * 0.5 / y])
+logaddexp = pointwise("logaddexp", takes="float", reference=np.logaddexp, c="gx_logaddexp{f}({0}, {1})", cost=2 * COSTLY,
+                      domain=(ALL, ALL), derivative=lambda g, y, a, b: [g * sigmoid(a - b), g * sigmoid(b - a)])
+
+# --- nonlinearities -------------------------------------------------------------------------------------
+tanh = pointwise("tanh", takes="float", reference=np.tanh, c="gx_tanh{f}({0})", cost=COSTLY, domain=(ALL,),
+                 derivative=lambda g, y, x: [g * (1 - y * y)])
+sigmoid = pointwise("sigmoid", takes="float", reference=lambda x: _sigmoid(x), c="gx_sigmoid{f}({0})", cost=COSTLY, domain=(ALL,),
+                    derivative=lambda g, y, x: [g * y * (1 - y)], doc="1 / (1 + exp(-x)), accurate in both tails.")
+relu = pointwise("relu", takes="number", reference=lambda x: np.maximum(x, 0), c="gx_max{f}({0}, 0)", c_int="({0} > 0 ? {0} : 0)", domain=(ALL,),
+                 derivative=lambda g, y, x: [where(y <= 0, 0, g)], doc="max(0, x); the gradient at 0 is 0, as everywhere in the field.")
+sin = pointwise("sin", takes="float", reference=np.sin, c="gx_sin{f}({0})", cost=COSTLY, domain=(ALL,),
+                derivative=lambda g, y, x: [g * cos(x)])
+cos = pointwise("cos", takes="float", reference=np.cos, c="gx_cos{f}({0})", cost=COSTLY, domain=(ALL,),
+                derivative=lambda g, y, x: [-(g * sin(x))])
+erf = pointwise("erf", takes="float", reference=lambda x: _erf(x), c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
+                derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
+
+# --- comparison, logic, choice ----------------------------------------------------------------------------
+less = pointwise("less", takes="any", gives=BOOL, reference=np.less, c="{0} < {1}", domain=(ALL, ALL), derivative=_zero)
+less_equal = pointwise("less_equal", takes="any", gives=BOOL, reference=np.less_equal, c="{0} <= {1}", domain=(ALL, ALL), derivative=_zero)
+greater = pointwise("greater", takes="any", gives=BOOL, reference=np.greater, c="{0} > {1}", domain=(ALL, ALL), derivative=_zero)
+greater_equal = pointwise("greater_equal", takes="any", gives=BOOL, reference=np.greater_equal, c="{0} >= {1}", domain=(ALL, ALL), derivative=_zero)
+equal = pointwise("equal", takes="any", gives=BOOL, reference=np.equal, c="{0} == {1}", domain=(ALL, ALL), derivative=_zero)
+not_equal = pointwise("not_equal", takes="any", gives=BOOL, reference=np.not_equal, c="{0} != {1}", domain=(ALL, ALL), derivative=_zero)
+logical_and = pointwise("logical_and", takes="bool", reference=np.logical_and, c="{0} & {1}", domain=(ALL, ALL), derivative=_zero)
+logical_or = pointwise("logical_or", takes="bool", reference=np.logical_or, c="{0} | {1}", domain=(ALL, ALL), derivative=_zero)
+logical_not = pointwise("logical_not", takes="bool", reference=np.logical_not, c="!{0}", domain=(ALL,), derivative=_zero)
+where = pointwise("where", takes="select", reference=np.where, c="{0} ? {1} : {2}", cost=FREE, domain=(ALL, ALL, ALL),
+                  derivative=lambda g, y, condition, a, b: [None, where(condition, g, 0), where(condition, 0, g)],
+                  doc="``a`` where ``condition`` (a bool node) holds, else ``b``.")
+
+
+# --- conversion -----------------------------------------------------------------------------------------
+def _infer_cast(x: TensorType, *, dtype: DType) -> TensorType:
+    if x.dtype.is_float and not dtype.is_float:
+        raise DTypeError(f"{x.dtype} does not convert to {dtype}: a float out of range has no integer; compare instead")
+    if dtype is BOOL and x.dtype is not BOOL:
+        raise DTypeError(f"{x.dtype} does not convert to bool; write `x > 0` or graphc.not_equal(x, 0)")
+    return TensorType(x.shape, dtype)
+
+
+CAST = register(
+    Op("cast", _infer_cast, lambda x, *, type, dtype: x.astype(dtype.numpy),
+       lambda g, y, x, *, dtype: [cast(g, x.dtype) if x.dtype.is_float else None])
+)
+
+
+def cast(x: Node, dtype: DType) -> Node:
+    """``x`` converted to ``dtype``; a constant is converted at once."""
+    if x.dtype is dtype:
+        return x
+    if x.op.name == "constant" and (dtype.is_float or not x.dtype.is_float):
+        return constant(x.attrs["value"].array, dtype)
+    return make(CAST, x, dtype=dtype)
+
+
+@operator("astype")
+def astype(x: Any, dtype: Any) -> Node:
+    """``x`` as ``dtype``. A float does not convert to an int or bool: :class:`DTypeError`."""
+    return cast(as_node(x), dtype_of(dtype))
+
+
+# --- what the declarations above lean on ----------------------------------------------------------------
+def _split(g: Node, a: Node, b: Node, beats: Pointwise) -> list[Node]:
+    """The cotangent to the winner, in halves to both where they tie."""
+    half = where(equal(a, b), g * 0.5, 0)
+    return [where(beats(a, b), g, half), where(beats(b, a), g, half)]
+
+
+def _sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+def _erf(x: Array) -> Array:
+    from math import erf as scalar_erf
+
+    return np.vectorize(scalar_erf, otypes=[np.float64])(x)
+
+
+__all__ = [  # noqa: PLE0605 (one statement adds an operation, its export included)
+    name for name, value in list(globals().items()) if isinstance(value, Pointwise) and not name.endswith("_")
+]
+__all__ += ["astype"]

@@ -1,0 +1,1 @@
+"""Graph to graph: gradient, simplifier, change of dtype."""

@@ -1,0 +1,729 @@
+"""From C text to a shared library: the compiler, its flags, and the build cache.
+
+The only file that knows C compilers. What it does, in the order in which a program needs it:
+
+    find_compiler()  -->  Compiler    who compiles: $CC, cc, gcc, clang or the zig of `pip install ziglang`
+    resolve_target() -->  Target      for which instruction set, and how this compiler spells that
+    recall(digest)   -->  record      warm start: this graph was built before, nothing needs rendering
+    build(source)    -->  Path        cold start: compile, or find the same content already compiled
+    remember(digest, record)          so that the next process recalls it
+
+The cache directory:
+
+    <name>-<key>/       an entry: <name>.c, <name>.so, data files, entry.json with a checksum of each
+    records/            small checksummed JSON: what a compiler was found to be, what a graph was built into
+    failed/<name>-<key> the C and the messages of a compilation that failed
+    .building-*         work in progress
+
+An entry's key is its content (C, command, compiler, instruction set, data), so an entry never changes and
+needs no lock: a process builds in a directory of its own and renames that into place, and whoever comes second
+uses what is there. Nothing is believed unread: an entry or record that is truncated, altered, owned by another
+user or writable by one is built again, never loaded. A warm start runs no other program.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from graphc.types import CacheError, CompilationError, CompilerNotFoundError, GraphcError
+
+__all__ = [
+    "Compiler", "Target", "build", "cache_directory", "describe", "find_compiler", "recall", "remember",
+    "resolve_target",
+]  # fmt: skip
+
+# No -ffast-math, ever: it reorders sums and forgets NaN. Contraction is off because a fused multiply-add is
+# written where it is meant. The last two change no result; without them neither sqrt nor max vectorises.
+_FLAGS = (
+    "-std=c99", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+)  # fmt: skip
+
+# Apple's clang takes OpenMP only through the back door, with a libomp installed beside it.
+_OPENMP: tuple[tuple[str, ...], ...] = (("-fopenmp",),)
+if sys.platform == "darwin":
+    _OPENMP += (("-Xpreprocessor", "-fopenmp", "-lomp"),)
+
+_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+
+_TIMEOUT = 600.0  # seconds; zig's first compile ever builds its runtime, on a slow disk for minutes
+
+_REMEDIES = (
+    "Install one (`apt install gcc`, or `pip install ziglang`, which needs no administrator), "
+    'set CC to a C compiler, or use backend="numpy".'
+)
+
+# What the emitted C needs, and what a compiler without its C library lacks.
+_PROBE = """\
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+void graphc_probe(float *y, const float *x, size_t n);
+void graphc_probe(float *y, const float *x, size_t n) {
+    memcpy(y, x, n * sizeof *y);
+    for (size_t i = 0; i < n; i++) y[i] = sqrtf(y[i]) + fmaf(x[i], x[i], 1.0f);
+}
+"""
+
+_PROBE_OPENMP = """\
+#ifndef _OPENMP
+#error "the flag is taken, and does nothing"
+#endif
+void graphc_probe(float *y, long n);
+void graphc_probe(float *y, long n) {
+    #pragma omp parallel for
+    for (long i = 0; i < n; i++) y[i] += 1.0f;
+}
+"""
+
+# The instruction sets a compiler may use unasked, hence those a machine must have; ARM's have other names.
+_X86_FEATURE = re.compile(
+    r"^#define __((?:SSE|SSSE|AVX|FMA|F16C|BMI|LZCNT|POPCNT|MOVBE|XOP)(?!\w*_MATH__)\w*?)__ 1$", re.MULTILINE
+)
+_OTHER_FEATURES = {
+    "__ARM_NEON": "neon", "__ARM_FEATURE_FMA": "fma", "__ARM_FEATURE_SVE": "sve", "__aarch64__": "aarch64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler that has been seen to make a shared library.
+
+    argv      the command without flags: an absolute path, then the arguments that $CC carried
+    kind      "gcc", "clang", "zig" or "other": how it spells an instruction set
+    version   the first line of its --version
+    identity  version, command, and path, size and time of change of its programs: what a cache key needs
+    flags     those of graphc's flags that it accepts
+    openmp    the flags with which an OpenMP library links *and loads*, or None where that does not work
+    """
+
+    argv: tuple[str, ...]
+    kind: str
+    version: str
+    identity: str
+    flags: tuple[str, ...]
+    openmp: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """An instruction set, and the flags that ask a compiler for it.
+
+    name          as requested: "native", "generic" or a -march name
+    flags         what the compiler is given
+    features      sorted, lower case: "avx2", "avx512f", "fma", "neon", ... as the compiler's own macros tell
+    vector_bytes  width in bytes of the vectors to write by hand: 64 (AVX-512), 32 (AVX2 with FMA),
+                  16 (NEON of aarch64), or 0: plain C
+    fingerprint   SHA-256 of all the predefined macros: what a cache key needs, since "native" is another
+                  instruction set on another machine
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    features: tuple[str, ...]
+    vector_bytes: int
+    fingerprint: str = ""
+
+
+# --- the compiler ----------------------------------------------------------------------------------------
+
+
+def find_compiler() -> Compiler:
+    """The C compiler to use: $CC (which may carry arguments), else cc, gcc, clang, else the ziglang package.
+
+    A compiler is tried out once and then known by the path, size and time of change of its program; finding a
+    known one takes well under a millisecond. Relative paths inside $CC's arguments are not understood, since
+    the compiler runs in a directory of its own.
+
+    Raises CompilerNotFoundError if there is none, or if $CC is set and does not work: what the user asked for
+    is never replaced in silence. Raises CacheError if what was found cannot be written down.
+    """
+    if requested := os.environ.get("CC", "").strip():
+        try:
+            words = shlex.split(requested, posix=os.name == "posix")
+        except ValueError as error:
+            raise CompilerNotFoundError(f"cannot read CC={requested!r}: {error}") from None
+        if (program := shutil.which(words[0])) is None:
+            raise CompilerNotFoundError(
+                f"CC is set to {requested!r}, but {words[0]!r} is not a program that can be run. "
+                "Correct CC, or unset it to let graphc look for a compiler."
+            )
+        try:
+            return _known_or_probed((os.path.abspath(program), *words[1:]))
+        except CompilerNotFoundError as error:
+            raise CompilerNotFoundError(
+                f"CC is set to {requested!r}, which does not work: {error}\n"
+                "Correct CC, or unset it to let graphc look for a compiler."
+            ) from None
+
+    failures = []
+    for argv in _candidates():
+        try:
+            return _known_or_probed(argv)
+        except CompilerNotFoundError as error:  # such as macOS's cc before its tools are installed
+            failures.append(f"\n{shlex.join(argv)}: {error}")
+    found = "no C compiler works" if failures else "no C compiler found (looked for cc, gcc, clang, ziglang)"
+    raise CompilerNotFoundError(f"{found}. {_REMEDIES}{''.join(failures)}")
+
+
+def _candidates() -> Iterator[tuple[str, ...]]:
+    for command in ("cc", "gcc", "clang"):
+        if program := shutil.which(command):
+            yield (os.path.abspath(program),)
+    if zig := _ziglang_program():
+        yield (zig, "cc")
+
+
+def _ziglang_program() -> str | None:
+    """The zig inside the ziglang package; `python -m ziglang` would only start a second Python to run it."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or not spec.origin:
+        return None
+    return shutil.which(os.path.join(os.path.dirname(spec.origin), "zig"))
+
+
+def _known_or_probed(argv: tuple[str, ...]) -> Compiler:
+    stamp = _stamp(argv)
+    record = _record_path("compiler", _digest(stamp, *argv))
+    if known := _read_record(record):
+        openmp = known["openmp"]
+        return Compiler(
+            argv, known["kind"], known["version"], known["identity"], tuple(known["flags"]),
+            None if openmp is None else tuple(openmp),
+        )  # fmt: skip
+    compiler = _probe(argv, stamp)
+    _write_record(record, {f: getattr(compiler, f) for f in ("kind", "version", "identity", "flags", "openmp")})
+    return compiler
+
+
+def _stamp(argv: Sequence[str]) -> str:
+    """Path, size and time of change of every program that a command names ("ccache gcc": two of them).
+
+    This file is among them: when graphc learns to ask more of a compiler, what was written down is stale.
+    """
+    programs = [__file__]
+    for word in argv:
+        if word == "ziglang":  # `python -m ziglang cc`: Python stays the same when the package is upgraded
+            programs.append(_ziglang_program() or word)
+        elif not word.startswith("-") and (program := shutil.which(word)):
+            programs.append(os.path.realpath(program))
+    stamps = []
+    for program in programs:
+        with suppress(OSError):
+            status = os.stat(program)
+            stamps.append(f"{program} {status.st_size} {status.st_mtime_ns}")
+    return "; ".join(stamps)
+
+
+def _probe(argv: tuple[str, ...], stamp: str) -> Compiler:
+    """Try a compiler out; raises CompilerNotFoundError with its own words if it cannot make a library."""
+    with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
+        Path(work, "probe.c").write_text(_PROBE)
+        Path(work, "probe_openmp.c").write_text(_PROBE_OPENMP)
+
+        def attempt(flags: Sequence[str], source: str = "probe.c") -> str | None:
+            """What went wrong, or None."""
+            library = Path(work, "probe" + _SUFFIX)
+            library.unlink(missing_ok=True)
+            ran = _run([*argv, *flags, "-o", library.name, source, "-lm"], work)
+            if ran.code == 0 and library.exists():
+                return None
+            return _first_lines(ran.messages or ran.output) or f"exit status {ran.code}, no library, no message"
+
+        def find_openmp(flags: Sequence[str]) -> tuple[str, ...] | None:
+            # zig links a library whose OpenMP calls lead nowhere, so only loading it proves anything. Another
+            # process loads it: a missing or second OpenMP runtime is not to be met in this one.
+            load = [sys.executable, "-I", "-S", "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])"]
+            library = os.path.join(work, "probe" + _SUFFIX)
+            for openmp in _OPENMP:
+                if attempt([*flags, *openmp], "probe_openmp.c") is None and _run([*load, library], work).code == 0:
+                    return openmp
+            return None
+
+        flags = _FLAGS
+        version = _run([*argv, "--version"], work)
+        macros = _run([*argv, "-dM", "-E", "probe.c"], work).output
+        problem = attempt(flags)
+        if problem is not None:  # find the flags to blame, one at a time
+            flags = tuple(flag for flag in flags if flag == "-shared" or attempt(("-shared", flag)) is None)
+            problem = attempt(flags)
+        if problem is not None:
+            raise CompilerNotFoundError(problem)
+        openmp = find_openmp(flags)
+
+    line = next(iter((version.output or version.messages).splitlines()), "unknown version")
+    if any(re.match(r"(python-)?zig", os.path.basename(word)) for word in argv):  # its macros are clang's
+        kind = "zig"
+    else:  # Apple's gcc is clang, and clang says that it is GNU C too
+        kind = next((k for m, k in (("__clang__", "clang"), ("__GNUC__", "gcc")) if f" {m} " in macros), "other")
+    return Compiler(argv, kind, line, f"{line}; {shlex.join(argv)}; {stamp}", flags, openmp)
+
+
+# --- the instruction set ---------------------------------------------------------------------------------
+
+
+def resolve_target(compiler: Compiler, name: str | None = None) -> Target:
+    """What `name` means to this compiler on this machine.
+
+    `name` is "native" (all that this CPU has), "generic" (plain C99: what the compiler assumes unasked), or a
+    name that -march takes, such as "x86-64-v3"; None means $GRAPHC_TARGET, else "native". Asked of the
+    compiler once per compiler, name and CPU, then read from the cache.
+
+    Raises ValueError for a name that the compiler does not know, and for an instruction set that this CPU
+    lacks, which would otherwise end the process with an illegal instruction. Raises CacheError if the answer
+    cannot be written down.
+    """
+    asked = "target=" if name else "GRAPHC_TARGET="
+    name = name or os.environ.get("GRAPHC_TARGET", "").strip() or "native"
+    record = _record_path("target", _digest(compiler.identity, name, _cpu(), _stamp(())))
+    if known := _read_record(record):
+        return Target(
+            name, tuple(known["flags"]), tuple(known["features"]), known["vector_bytes"], known["fingerprint"]
+        )
+    target = _ask_target(compiler, name, asked)
+    if name not in ("native", "generic"):
+        here = resolve_target(compiler, "native").features
+        if missing := [feature for feature in target.features if feature not in here]:
+            raise ValueError(
+                f"{asked}{name!r} needs instructions that this CPU lacks: {', '.join(missing)}. "
+                "Use 'native', 'generic' or a smaller -march name."
+            )
+    fields = ("flags", "features", "vector_bytes", "fingerprint")
+    _write_record(record, {field: getattr(target, field) for field in fields})
+    return target
+
+
+def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
+    with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
+        Path(work, "empty.c").touch()
+
+        def macros(flags: Sequence[str]) -> _Ran:
+            return _run([*compiler.argv, *flags, "-dM", "-E", "empty.c"], work)
+
+        for flags in _spellings(compiler, name, is_x86=lambda: "__x86_64__" in macros(()).output):
+            if (ran := macros(flags)).code == 0:
+                break
+        else:
+            if name not in ("native", "generic"):
+                raise ValueError(
+                    f"unknown target {asked}{name!r} for {compiler.version}: expected 'native', 'generic' or "
+                    f"a -march name that it knows{_names_in(ran.messages)}"
+                )
+            flags, ran = (), _Ran(0, "", "")  # a compiler that cannot tell gets plain C
+
+        features = _features(ran.output)
+        vector_bytes = 0 if name == "generic" else _vector_bytes(features)
+        # GCC takes CPUs it does not know for ones that like narrow vectors, LLVM does so for most: say the width.
+        if wide := _prefer_width(compiler, flags, vector_bytes):
+            if (wide_ran := macros(wide)).code == 0:
+                flags, ran = wide, wide_ran
+    return Target(name, flags, features, vector_bytes, _digest(ran.output))
+
+
+def _spellings(compiler: Compiler, name: str, is_x86: Any) -> Iterator[tuple[str, ...]]:
+    """The ways to ask for an instruction set, to be tried in turn."""
+    if compiler.kind == "zig":  # native unless told otherwise; underscores, since a dash takes a feature away
+        yield ("-mcpu=" + {"generic": "baseline"}.get(name, name.replace("-", "_")),)
+    elif name == "generic":
+        yield ()
+    else:
+        yield (f"-march={name}",)
+        if not is_x86():  # there -mcpu is an old name of -mtune: it would be taken and mean nothing
+            yield (f"-mcpu={name}",)
+
+
+def _prefer_width(compiler: Compiler, flags: tuple[str, ...], vector_bytes: int) -> tuple[str, ...] | None:
+    if vector_bytes not in (32, 64):
+        return None
+    if compiler.kind != "zig":
+        return (*flags, f"-mprefer-vector-width={8 * vector_bytes}")
+    # zig accepts -mprefer-vector-width and ignores it.
+    return (flags[0] + "-prefer_256_bit",) if vector_bytes == 64 else None
+
+
+def _features(macros: str) -> tuple[str, ...]:
+    found = {match.lower() for match in _X86_FEATURE.findall(macros)}
+    found.update(name for macro, name in _OTHER_FEATURES.items() if f"#define {macro} 1\n" in macros)
+    return tuple(sorted(found))
+
+
+def _vector_bytes(features: Sequence[str]) -> int:
+    if "avx512f" in features:
+        return 64
+    if "avx2" in features and "fma" in features:
+        return 32
+    return 16 if "neon" in features and "aarch64" in features else 0
+
+
+def _names_in(messages: str) -> str:
+    """The names a compiler lists when it refuses one."""
+    listed = re.search(r"valid (?:arguments|target CPU values)[^:]*are: ([^;\n]*)|available CPUs[^\n]*\n((?: .*\n)*)", messages)
+    return f": {' '.join((listed[1] or listed[2] or '').replace(',', ' ').split())}" if listed else ""
+
+
+@functools.cache
+def _cpu() -> str:
+    """A digest of what this CPU is, without starting a program."""
+    try:
+        with open("/proc/cpuinfo", "rb", buffering=0) as file:
+            text = file.read(16384).split(b"\n\n")[0].decode("ascii", "replace")  # the first of the cores
+    except OSError:
+        import platform  # an import that Linux can do without
+
+        # Darwin's version names the chip. platform.processor() would run `uname`.
+        return _digest(platform.machine(), platform.version(), os.environ.get("PROCESSOR_IDENTIFIER", ""))
+    # Not the clock rate, nor the number of the core.
+    keys = r"flags|features|vendor_id|cpu family|model|model name|cpu|isa|uarch|cpu (?:implementer|variant|part)"
+    return _digest(*re.findall(rf"^(?:{keys})\s*:.*$", text, re.MULTILINE | re.IGNORECASE))
+
+
+# --- building --------------------------------------------------------------------------------------------
+
+
+def build(
+    source: str,
+    *,
+    name: str,
+    compiler: Compiler,
+    target: Target,
+    openmp: bool = False,
+    data: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
+    """Compile C into a shared library, or find it compiled; returns the library's absolute path.
+
+    `name` names the files (letters that do not suit a file name become underscores). The C lies beside the
+    library with suffix .c, and so do the `data`, a mapping from file name to content; the compiler runs in
+    that directory, so the C can include them.
+
+    Raises ValueError if `openmp` is asked of a compiler that has none or a data file's name is not a plain
+    one, CompilationError if the compiler refuses the C or gives no answer in ten minutes (the message says
+    where the C was kept), and CacheError if the cache directory cannot be written.
+    """
+    if openmp and compiler.openmp is None:
+        raise ValueError(f"OpenMP does not work with {compiler.version}; look at compiler.openmp first")
+    stem = re.sub(r"[^A-Za-z0-9_]", "_", name)[:64] or "graph"
+    library = stem + _SUFFIX
+    files = {f"{stem}.c": source.encode()}
+    for file, content in data.items():
+        if not re.fullmatch(r"\w[\w.-]*", file) or file in (*files, library, "entry.json"):
+            raise ValueError(f"data file {file!r}: expected a plain file name other than those of {stem!r} itself")
+        files[file] = content
+
+    command = [*compiler.argv, *compiler.flags, *target.flags, *(compiler.openmp or () if openmp else ())]
+    command += ["-o", library, f"{stem}.c", "-lm"]
+    contents = [part for file in sorted(files) for part in (file, files[file])]
+    key = _digest(compiler.identity, target.fingerprint, *target.features, "", *command, "", *contents)
+
+    cache = cache_directory()
+    entry = cache / f"{stem}-{key[:16]}"
+    if _verify(entry, key):
+        return entry / library
+
+    with _writing():
+        work = Path(tempfile.mkdtemp(prefix=".building-", dir=_make(cache)))  # the same disk: rename is atomic
+        try:
+            for file, content in files.items():
+                (work / file).write_bytes(content)
+            ran = _run(command, work)
+            if ran.code != 0 or not (work / library).exists():
+                raise CompilationError(_failure(command, ran, _keep(work, cache / "failed" / entry.name, ran)))
+            for path in work.iterdir():
+                if path.name in files or path.name == library:
+                    path.chmod(0o600)  # whatever the umask: what others can write is not loaded
+                else:
+                    path.unlink()  # some linkers leave more behind
+            checksums = {file: _checksum((work / file).read_bytes()) for file in (*sorted(files), library)}
+            _write_record(work / "entry.json", {"key": key, "command": command, "files": checksums})
+            _publish(work, entry, key)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return entry / library
+
+
+def _publish(work: Path, entry: Path, key: str) -> None:
+    """Rename `work` to `entry`, unless another process has put a sound one there first."""
+    for last in (False, False, True):
+        try:
+            os.rename(work, entry)
+            return
+        except OSError:  # it exists (or cannot be written, and the last attempt says so)
+            if _verify(entry, key):
+                return
+            if last:
+                raise
+        # Damaged or foreign. Moved away rather than emptied: another process may be just replacing it.
+        with suppress(OSError):
+            os.rename(entry, work / f"replaced-{os.urandom(4).hex()}")
+            for replaced in work.glob("replaced-*"):
+                shutil.rmtree(replaced) if replaced.is_dir() and not replaced.is_symlink() else replaced.unlink()
+
+
+def _keep(work: Path, kept: Path, ran: _Ran) -> Path:
+    (work / "messages.txt").write_text(ran.messages or ran.output)
+    _make(kept.parent)
+    shutil.rmtree(kept, ignore_errors=True)
+    try:
+        os.rename(work, kept)
+    except OSError:  # another process fails over the same C at this moment, and keeps it
+        if not kept.is_dir():
+            raise
+    return kept
+
+
+def _failure(command: Sequence[str], ran: _Ran, kept: Path) -> str:
+    if ran.code is None:
+        how = f"gave no answer in {_TIMEOUT:g} s and was stopped"
+    elif ran.code < 0:
+        how = f"was ended by signal {-ran.code}" + (" (out of memory?)" if ran.code == -9 else "")
+    else:
+        how = f"failed with exit status {ran.code}" if ran.code else "made no library"
+    lines = _first_lines(ran.messages or ran.output) or "(it said nothing)"
+    return f"the C compiler {how}:\n{lines}\nTo see it again: cd {shlex.quote(str(kept))} && {shlex.join(command)}"
+
+
+def _verify(entry: Path, key: str | None = None) -> bool:
+    """Is this a whole, unaltered entry of ours (and the one that `key` asks for)?"""
+    record = _read_record(entry / "entry.json")
+    try:
+        if record is None or not _is_ours(os.stat(entry, follow_symlinks=False)):
+            return False
+    except OSError:
+        return False
+    if not entry.name.endswith(record["key"][:16]) or key not in (None, record["key"]):
+        return False
+    for file, checksum in record["files"].items():
+        content = _read_private(entry / file)
+        if content is None or _checksum(content) != checksum:
+            return False
+    return True
+
+
+# --- warm starts -----------------------------------------------------------------------------------------
+
+
+def recall(digest: str, compiler: Compiler, target: Target) -> dict[str, Any] | None:
+    """What was remembered for a graph, or None if there is nothing that can be relied on.
+
+    `digest` is the caller's, and covers graph, graphc version and options; compiler and target are added
+    here. The record comes back as JSON gives it (tuples are lists), with `record["library"]` set to the absolute
+    Path of the library, which has been checked: an entry that is gone, damaged or foreign is not recalled.
+    """
+    known = _read_record(_graph_record(digest, compiler, target))
+    if known is None:
+        return None
+    library = cache_directory() / known["library"]
+    return known["record"] | {"library": library} if _verify(library.parent) else None
+
+
+def remember(
+    digest: str, record: Mapping[str, Any], *, library: Path, compiler: Compiler, target: Target
+) -> None:
+    """Note that the graph of `digest` was built into `library` (a path that `build` returned).
+
+    `record` is whatever JSON-able facts loading needs. Raises ValueError if the library is not in the cache
+    directory, TypeError if the record is not JSON-able, CacheError if it cannot be written.
+    """
+    relative = library.relative_to(cache_directory()).as_posix()  # the cache may be moved as a whole
+    _write_record(_graph_record(digest, compiler, target), {"library": relative, "record": dict(record)})
+
+
+def _graph_record(digest: str, compiler: Compiler, target: Target) -> Path:
+    parts = (digest, compiler.identity, *compiler.flags, "", *target.flags, "", target.fingerprint)
+    return _record_path("graph", _digest(*parts))
+
+
+# --- the cache directory ---------------------------------------------------------------------------------
+
+
+def cache_directory() -> Path:
+    """Where compiled graphs are kept (an absolute path, which need not exist yet).
+
+    $GRAPHC_BUILD_DIR if set; in a checkout of graphc its build/; else the user's cache directory.
+    """
+    if chosen := os.environ.get("GRAPHC_BUILD_DIR"):
+        return Path(chosen).expanduser().absolute()
+    if (checkout := _checkout_build(Path(__file__).absolute().parents[1])) is not None:
+        return checkout
+    import platformdirs  # only an installed graphc needs it
+
+    return Path(platformdirs.user_cache_dir("graphc", appauthor=False))
+
+
+def _checkout_build(root: Path) -> Path | None:
+    try:
+        project = (root / "pyproject.toml").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    ours = re.search(r"""^name\s*=\s*["']graphc["']""", project, re.MULTILINE)
+    return root / "build" if ours and (root / "build").is_dir() else None
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what the file system refuses into a CacheError."""
+    try:
+        yield
+    except GraphcError:
+        raise
+    except OSError as error:
+        raise CacheError(
+            f"cannot write to the build cache {cache_directory()}: {error}. "
+            "Set GRAPHC_BUILD_DIR to a directory that you can write to."
+        ) from error
+
+
+def _make(directory: Path) -> Path:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Can nobody but this user (and root, who can do anything) have written it?"""
+    if os.name != "posix":
+        return True  # Windows keeps the profile directory private; its mode bits say nothing
+    return status.st_uid in (os.geteuid(), 0) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _read_private(path: Path) -> bytes | None:
+    """The content of a regular file that is ours, else None. The file asked is the file read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            return file.readall() if stat.S_ISREG(status.st_mode) and _is_ours(status) else None
+    except OSError:
+        return None
+
+
+def _record_path(kind: str, key: str) -> Path:
+    return cache_directory() / "records" / f"{kind}-{key[:32]}.json"
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A record as written, or None if it is absent, damaged or not ours."""
+    content = _read_private(path)
+    try:
+        sealed = json.loads(content or b"")
+        record = sealed["record"]
+        sound = sealed["sha256"] == _checksum(_canonical(record)) and isinstance(record, dict)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return record if sound else None
+
+
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
+    sealed = json.dumps({"record": record, "sha256": _checksum(_canonical(record))}, indent=1)
+    with _writing():
+        descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=_make(path.parent))  # mode 0600
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(sealed)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+def _canonical(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True).encode()
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest(*parts: str | bytes) -> str:
+    """SHA-256 of a sequence; lengths go in too, so that ("ab", "c") is not ("a", "bc")."""
+    state = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        state.update(b"%d:" % len(content))
+        state.update(content)
+    return state.hexdigest()
+
+
+# --- running programs ------------------------------------------------------------------------------------
+
+
+class _Ran(NamedTuple):
+    code: int | None  # None: stopped after _TIMEOUT; 127: could not be started; negative: ended by that signal
+    output: str
+    messages: str
+
+
+def _run(command: Sequence[str], directory: str | Path) -> _Ran:
+    """Run a program to its end, or to _TIMEOUT seconds. English messages, no input, never raises OSError."""
+    import subprocess  # a warm start gets by without it
+
+    pipe = subprocess.PIPE
+    try:
+        # A session of its own, so that the end of a compiler's driver is also that of the programs it started,
+        # which would otherwise hold the pipes open.
+        process = subprocess.Popen(
+            command, cwd=directory, env=os.environ | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL, stdout=pipe,
+            stderr=pipe, encoding="utf-8", errors="replace", start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        return _Ran(127, "", str(error))
+    with process:
+        try:
+            output, messages = process.communicate(timeout=_TIMEOUT)
+        except BaseException as error:  # Ctrl-C included
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return _Ran(None, "", f"no answer in {_TIMEOUT:g} s")
+    return _Ran(process.returncode, output, messages)
+
+
+def _first_lines(text: str, count: int = 20) -> str:
+    lines = text.strip().splitlines()
+    return "\n".join(lines[:count] + ([f"... ({len(lines) - count} more lines)"] if len(lines) > count else []))
+
+
+# --- for people ------------------------------------------------------------------------------------------
+
+
+def describe() -> dict[str, Any]:
+    """What `graphc info` prints: compiler, flags, instruction set, OpenMP, cache directory.
+
+    Raises nothing: where something is amiss, "problem" says what, and the keys that depend on it are absent.
+    """
+    facts: dict[str, Any] = {"cache directory": str(cache_directory())}
+    try:
+        compiler = find_compiler()
+        facts |= {
+            "compiler": shlex.join(compiler.argv),
+            "kind": compiler.kind,
+            "version": compiler.version,
+            "flags": shlex.join(compiler.flags),
+            "OpenMP": shlex.join(compiler.openmp) if compiler.openmp is not None else None,
+        }
+        target = resolve_target(compiler)
+        facts |= {
+            "target": target.name,
+            "target flags": shlex.join(target.flags),
+            "vector bytes": target.vector_bytes,
+            "CPU features": list(target.features),
+        }
+    except (GraphcError, ValueError) as error:
+        facts["problem"] = str(error)
+    return facts

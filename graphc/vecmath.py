@@ -1,0 +1,57 @@
+"""Which functions of `templates/math.h.j2` there are, and which others each one calls."""
+
+from collections.abc import Iterable
+
+__all__ = ["DEPENDS", "closure"]
+
+# In the order in which the template defines them: a function stands after what it calls.
+DEPENDS: dict[str, tuple[str, ...]] = {
+    "gx_bitsf": (),  # brings gx_from_bitsf with it
+    "gx_bits": (),
+    "gx_expf": ("gx_bitsf",),
+    "gx_exp": ("gx_bits",),
+    "gx_expm1f": ("gx_bitsf",),
+    "gx_expm1": ("gx_bits",),
+    "gx_sigmoidf": ("gx_expf",),
+    "gx_sigmoid": ("gx_exp",),
+    "gx_tanhf": ("gx_expm1f",),
+    "gx_tanh": ("gx_expm1",),
+    "gx_log_sumf": (),
+    "gx_log_sum": (),
+    "gx_logf": ("gx_bitsf", "gx_log_sumf"),
+    "gx_log": ("gx_bits", "gx_log_sum"),
+    "gx_log1pf": ("gx_bitsf", "gx_log_sumf"),
+    "gx_log1p": ("gx_bits", "gx_log_sum"),
+    "gx_logaddexpf": ("gx_expf", "gx_log_sumf"),
+    "gx_logaddexp": ("gx_exp", "gx_log_sum"),
+    "gx_log2_abs": ("gx_bits",),
+    "gx_exp2_narrow": ("gx_bits",),
+    "gx_powf": ("gx_log2_abs", "gx_exp2_narrow"),
+    "gx_pow": (),
+    "gx_erff": ("gx_expf",),
+    "gx_erf": ("gx_exp",),
+    "gx_sin_nearf": ("gx_bits",),
+    "gx_sin_near": ("gx_bits",),
+    "gx_sinf": ("gx_sin_nearf",),
+    "gx_sin": ("gx_sin_near",),
+    "gx_cosf": ("gx_sin_nearf",),
+    "gx_cos": ("gx_sin_near",),
+}
+
+
+def closure(names: Iterable[str]) -> list[str]:
+    """The named functions and everything they call, callees first.
+
+    Raises KeyError for a name that the template does not define.
+
+    >>> closure(["gx_tanhf"])
+    ['gx_bitsf', 'gx_expm1f', 'gx_tanhf']
+    """
+    needed: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting.extend(DEPENDS[name])
+    return [name for name in DEPENDS if name in needed]
