@@ -16,9 +16,9 @@ The cache directory:
     .building-*         work in progress
 
 An entry's key is its content (C, command, compiler, instruction set, data), so an entry never changes and
-needs no lock: a process builds in a directory of its own and renames that into place, and whoever comes second
-uses what is there. Nothing is believed unread: an entry or record that is truncated, altered, owned by another
-user or writable by one is built again, never loaded. A warm start runs no other program.
+needs no lock: a process builds in a directory of its own and renames that into place, and whoever comes
+second uses what is there. Nothing is believed unread: an entry or record that is truncated, altered, owned by
+another user or writable by one is built again, never loaded. A warm start runs no other program.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,21 +75,16 @@ _PROBE = """\
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-void graphc_probe(float *y, const float *x, size_t n);
-void graphc_probe(float *y, const float *x, size_t n) {
-    memcpy(y, x, n * sizeof *y);
-    for (size_t i = 0; i < n; i++) y[i] = sqrtf(y[i]) + fmaf(x[i], x[i], 1.0f);
-}
-"""
-
-_PROBE_OPENMP = """\
-#ifndef _OPENMP
-#error "the flag is taken, and does nothing"
+#if defined(WANT_OPENMP) && !defined(_OPENMP)
+#error "the compiler takes the OpenMP flag and ignores it"
 #endif
-void graphc_probe(float *y, long n);
-void graphc_probe(float *y, long n) {
+void graphc_probe(float *y, const float *x, int n);
+void graphc_probe(float *y, const float *x, int n) {
+    memcpy(y, x, (size_t)n * sizeof *y);
+#ifdef WANT_OPENMP
     #pragma omp parallel for
-    for (long i = 0; i < n; i++) y[i] += 1.0f;
+#endif
+    for (int i = 0; i < n; i++) y[i] = sqrtf(y[i]) + fmaf(x[i], x[i], 1.0f);
 }
 """
 
@@ -200,8 +195,8 @@ def _ziglang_program() -> str | None:
 
 
 def _known_or_probed(argv: tuple[str, ...]) -> Compiler:
-    stamp = _stamp(argv)
-    record = _record_path("compiler", _digest(stamp, *argv))
+    stamp = _stamp(*_programs(argv))
+    record = _record_path("compiler", _digest(_stamp(__file__), stamp, *argv))  # what we ask may change too
     if known := _read_record(record):
         openmp = known["openmp"]
         return Compiler(
@@ -209,26 +204,27 @@ def _known_or_probed(argv: tuple[str, ...]) -> Compiler:
             None if openmp is None else tuple(openmp),
         )  # fmt: skip
     compiler = _probe(argv, stamp)
-    _write_record(record, {f: getattr(compiler, f) for f in ("kind", "version", "identity", "flags", "openmp")})
+    fields = ("kind", "version", "identity", "flags", "openmp")
+    _write_record(record, {field: getattr(compiler, field) for field in fields})
     return compiler
 
 
-def _stamp(argv: Sequence[str]) -> str:
-    """Path, size and time of change of every program that a command names ("ccache gcc": two of them).
-
-    This file is among them: when graphc learns to ask more of a compiler, what was written down is stale.
-    """
-    programs = [__file__]
+def _programs(argv: Sequence[str]) -> Iterator[str]:
+    """The paths of the programs that a command names ("ccache gcc": two of them)."""
     for word in argv:
         if word == "ziglang":  # `python -m ziglang cc`: Python stays the same when the package is upgraded
-            programs.append(_ziglang_program() or word)
+            yield _ziglang_program() or word
         elif not word.startswith("-") and (program := shutil.which(word)):
-            programs.append(os.path.realpath(program))
+            yield os.path.realpath(program)
+
+
+def _stamp(*paths: str) -> str:
+    """Path, size and time of change of files: the same stamp, the same content."""
     stamps = []
-    for program in programs:
+    for path in paths:
         with suppress(OSError):
-            status = os.stat(program)
-            stamps.append(f"{program} {status.st_size} {status.st_mtime_ns}")
+            status = os.stat(path)
+            stamps.append(f"{path} {status.st_size} {status.st_mtime_ns}")
     return "; ".join(stamps)
 
 
@@ -236,43 +232,43 @@ def _probe(argv: tuple[str, ...], stamp: str) -> Compiler:
     """Try a compiler out; raises CompilerNotFoundError with its own words if it cannot make a library."""
     with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
         Path(work, "probe.c").write_text(_PROBE)
-        Path(work, "probe_openmp.c").write_text(_PROBE_OPENMP)
 
-        def attempt(flags: Sequence[str], source: str = "probe.c") -> str | None:
+        def attempt(flags: Sequence[str]) -> str | None:
             """What went wrong, or None."""
             library = Path(work, "probe" + _SUFFIX)
             library.unlink(missing_ok=True)
-            ran = _run([*argv, *flags, "-o", library.name, source, "-lm"], work)
+            ran = _run([*argv, *flags, "-o", library.name, "probe.c", "-lm"], work)
             if ran.code == 0 and library.exists():
                 return None
-            return _first_lines(ran.messages or ran.output) or f"exit status {ran.code}, no library, no message"
+            return _first_lines(ran.messages or ran.output) or f"no library and no message (exit {ran.code})"
 
         def find_openmp(flags: Sequence[str]) -> tuple[str, ...] | None:
             # zig links a library whose OpenMP calls lead nowhere, so only loading it proves anything. Another
             # process loads it: a missing or second OpenMP runtime is not to be met in this one.
-            load = [sys.executable, "-I", "-S", "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])"]
-            library = os.path.join(work, "probe" + _SUFFIX)
+            script = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+            load = [sys.executable, "-I", "-S", "-c", script, os.path.join(work, "probe" + _SUFFIX)]
             for openmp in _OPENMP:
-                if attempt([*flags, *openmp], "probe_openmp.c") is None and _run([*load, library], work).code == 0:
+                if attempt([*flags, *openmp, "-DWANT_OPENMP"]) is None and _run(load, work).code == 0:
                     return openmp
             return None
 
-        flags = _FLAGS
+        flags: tuple[str, ...] = _FLAGS
         version = _run([*argv, "--version"], work)
         macros = _run([*argv, "-dM", "-E", "probe.c"], work).output
-        problem = attempt(flags)
-        if problem is not None:  # find the flags to blame, one at a time
-            flags = tuple(flag for flag in flags if flag == "-shared" or attempt(("-shared", flag)) is None)
-            problem = attempt(flags)
-        if problem is not None:
-            raise CompilerNotFoundError(problem)
         openmp = find_openmp(flags)
+        if openmp is None and attempt(flags) is not None:  # find the flags to blame, one at a time
+            flags = tuple(flag for flag in flags if flag == "-shared" or attempt(("-shared", flag)) is None)
+            if (problem := attempt(flags)) is not None:
+                raise CompilerNotFoundError(problem)
+            openmp = find_openmp(flags)
 
     line = next(iter((version.output or version.messages).splitlines()), "unknown version")
     if any(re.match(r"(python-)?zig", os.path.basename(word)) for word in argv):  # its macros are clang's
-        kind = "zig"
-    else:  # Apple's gcc is clang, and clang says that it is GNU C too
-        kind = next((k for m, k in (("__clang__", "clang"), ("__GNUC__", "gcc")) if f" {m} " in macros), "other")
+        kind, line = "zig", f"zig cc, {line}"
+    elif "__clang__" in macros:  # before gcc: Apple's gcc is clang, and clang says that it is GNU C too
+        kind = "clang"
+    else:
+        kind = "gcc" if "__GNUC__" in macros else "other"
     return Compiler(argv, kind, line, f"{line}; {shlex.join(argv)}; {stamp}", flags, openmp)
 
 
@@ -292,7 +288,7 @@ def resolve_target(compiler: Compiler, name: str | None = None) -> Target:
     """
     asked = "target=" if name else "GRAPHC_TARGET="
     name = name or os.environ.get("GRAPHC_TARGET", "").strip() or "native"
-    record = _record_path("target", _digest(compiler.identity, name, _cpu(), _stamp(())))
+    record = _record_path("target", _digest(compiler.identity, name, _cpu(), _stamp(__file__)))
     if known := _read_record(record):
         return Target(
             name, tuple(known["flags"]), tuple(known["features"]), known["vector_bytes"], known["fingerprint"]
@@ -317,27 +313,29 @@ def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
         def macros(flags: Sequence[str]) -> _Ran:
             return _run([*compiler.argv, *flags, "-dM", "-E", "empty.c"], work)
 
-        for flags in _spellings(compiler, name, is_x86=lambda: "__x86_64__" in macros(()).output):
+        for flags in _spellings(
+            compiler, name, is_x86=lambda: re.search("__x86_64__|__i386__", macros(()).output)
+        ):
             if (ran := macros(flags)).code == 0:
                 break
         else:
             if name not in ("native", "generic"):
                 raise ValueError(
-                    f"unknown target {asked}{name!r} for {compiler.version}: expected 'native', 'generic' or "
+                    f"{asked}{name!r} is unknown to {compiler.version}: expected 'native', 'generic' or "
                     f"a -march name that it knows{_names_in(ran.messages)}"
                 )
             flags, ran = (), _Ran(0, "", "")  # a compiler that cannot tell gets plain C
 
         features = _features(ran.output)
         vector_bytes = 0 if name == "generic" else _vector_bytes(features)
-        # GCC takes CPUs it does not know for ones that like narrow vectors, LLVM does so for most: say the width.
-        if wide := _prefer_width(compiler, flags, vector_bytes):
-            if (wide_ran := macros(wide)).code == 0:
-                flags, ran = wide, wide_ran
+        # Unasked, both GCC and LLVM leave half of an AVX-512 machine unused.
+        wide = _prefer_width(compiler, flags, vector_bytes)
+        if wide and (wide_ran := macros(wide)).code == 0:
+            flags, ran = wide, wide_ran
     return Target(name, flags, features, vector_bytes, _digest(ran.output))
 
 
-def _spellings(compiler: Compiler, name: str, is_x86: Any) -> Iterator[tuple[str, ...]]:
+def _spellings(compiler: Compiler, name: str, is_x86: Callable[[], object]) -> Iterator[tuple[str, ...]]:
     """The ways to ask for an instruction set, to be tried in turn."""
     if compiler.kind == "zig":  # native unless told otherwise; underscores, since a dash takes a feature away
         yield ("-mcpu=" + {"generic": "baseline"}.get(name, name.replace("-", "_")),)
@@ -374,8 +372,12 @@ def _vector_bytes(features: Sequence[str]) -> int:
 
 def _names_in(messages: str) -> str:
     """The names a compiler lists when it refuses one."""
-    listed = re.search(r"valid (?:arguments|target CPU values)[^:]*are: ([^;\n]*)|available CPUs[^\n]*\n((?: .*\n)*)", messages)
-    return f": {' '.join((listed[1] or listed[2] or '').replace(',', ' ').split())}" if listed else ""
+    gcc_or_clang, zig = (
+        r"valid (?:arguments|target CPU values).* are: ([^;\n]*)",
+        r"available CPUs.*\n((?: .*\n)*)",
+    )
+    listed = re.search(gcc_or_clang, messages) or re.search(zig, messages)
+    return ": " + " ".join(listed[1].replace(",", " ").split()) if listed else ""
 
 
 @functools.cache
@@ -390,7 +392,7 @@ def _cpu() -> str:
         # Darwin's version names the chip. platform.processor() would run `uname`.
         return _digest(platform.machine(), platform.version(), os.environ.get("PROCESSOR_IDENTIFIER", ""))
     # Not the clock rate, nor the number of the core.
-    keys = r"flags|features|vendor_id|cpu family|model|model name|cpu|isa|uarch|cpu (?:implementer|variant|part)"
+    keys = r"flags|features|isa|uarch|vendor_id|cpu|cpu (?:family|implementer|variant|part)|model|model name"
     return _digest(*re.findall(rf"^(?:{keys})\s*:.*$", text, re.MULTILINE | re.IGNORECASE))
 
 
@@ -423,7 +425,9 @@ def build(
     files = {f"{stem}.c": source.encode()}
     for file, content in data.items():
         if not re.fullmatch(r"\w[\w.-]*", file) or file in (*files, library, "entry.json"):
-            raise ValueError(f"data file {file!r}: expected a plain file name other than those of {stem!r} itself")
+            raise ValueError(
+                f"data file {file!r}: expected a plain file name that {stem!r} does not use itself"
+            )
         files[file] = content
 
     command = [*compiler.argv, *compiler.flags, *target.flags, *(compiler.openmp or () if openmp else ())]
@@ -437,13 +441,14 @@ def build(
         return entry / library
 
     with _writing():
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=_make(cache)))  # the same disk: rename is atomic
+        work = Path(tempfile.mkdtemp(prefix=".building-", dir=_make(cache)))  # same disk: rename is atomic
         try:
             for file, content in files.items():
                 (work / file).write_bytes(content)
             ran = _run(command, work)
             if ran.code != 0 or not (work / library).exists():
-                raise CompilationError(_failure(command, ran, _keep(work, cache / "failed" / entry.name, ran)))
+                kept = _keep(work, cache / "failed" / entry.name, ran)
+                raise CompilationError(_failure(command, ran, kept))
             for path in work.iterdir():
                 if path.name in files or path.name == library:
                     path.chmod(0o600)  # whatever the umask: what others can write is not loaded
@@ -468,11 +473,11 @@ def _publish(work: Path, entry: Path, key: str) -> None:
                 return
             if last:
                 raise
-        # Damaged or foreign. Moved away rather than emptied: another process may be just replacing it.
+        # Damaged or foreign: out of the way, whole, so that nobody meets it half deleted.
+        away = tempfile.mkdtemp(prefix=".replaced-", dir=entry.parent)
         with suppress(OSError):
-            os.rename(entry, work / f"replaced-{os.urandom(4).hex()}")
-            for replaced in work.glob("replaced-*"):
-                shutil.rmtree(replaced) if replaced.is_dir() and not replaced.is_symlink() else replaced.unlink()
+            os.rename(entry, os.path.join(away, entry.name))
+        shutil.rmtree(away, ignore_errors=True)
 
 
 def _keep(work: Path, kept: Path, ran: _Ran) -> Path:
@@ -495,7 +500,8 @@ def _failure(command: Sequence[str], ran: _Ran, kept: Path) -> str:
     else:
         how = f"failed with exit status {ran.code}" if ran.code else "made no library"
     lines = _first_lines(ran.messages or ran.output) or "(it said nothing)"
-    return f"the C compiler {how}:\n{lines}\nTo see it again: cd {shlex.quote(str(kept))} && {shlex.join(command)}"
+    again = f"cd {shlex.quote(str(kept))} && {shlex.join(command)}"
+    return f"the C compiler {how}:\n{lines}\nThe C was kept; to see this again: {again}"
 
 
 def _verify(entry: Path, key: str | None = None) -> bool:
@@ -522,8 +528,9 @@ def recall(digest: str, compiler: Compiler, target: Target) -> dict[str, Any] | 
     """What was remembered for a graph, or None if there is nothing that can be relied on.
 
     `digest` is the caller's, and covers graph, graphc version and options; compiler and target are added
-    here. The record comes back as JSON gives it (tuples are lists), with `record["library"]` set to the absolute
-    Path of the library, which has been checked: an entry that is gone, damaged or foreign is not recalled.
+    here. The record comes back as JSON gives it (tuples are lists), with `record["library"]` set to the
+    absolute Path of the library, which has been checked: an entry that is gone, damaged or foreign is not
+    recalled.
     """
     known = _read_record(_graph_record(digest, compiler, target))
     if known is None:
@@ -663,7 +670,7 @@ def _digest(*parts: str | bytes) -> str:
 
 
 class _Ran(NamedTuple):
-    code: int | None  # None: stopped after _TIMEOUT; 127: could not be started; negative: ended by that signal
+    code: int | None  # None: stopped after _TIMEOUT; 127: not started; negative: ended by that signal
     output: str
     messages: str
 
@@ -674,7 +681,7 @@ def _run(command: Sequence[str], directory: str | Path) -> _Ran:
 
     pipe = subprocess.PIPE
     try:
-        # A session of its own, so that the end of a compiler's driver is also that of the programs it started,
+        # A session of its own, so that what ends a compiler's driver also ends the programs it has started,
         # which would otherwise hold the pipes open.
         process = subprocess.Popen(
             command, cwd=directory, env=os.environ | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL, stdout=pipe,
@@ -696,7 +703,9 @@ def _run(command: Sequence[str], directory: str | Path) -> _Ran:
 
 def _first_lines(text: str, count: int = 20) -> str:
     lines = text.strip().splitlines()
-    return "\n".join(lines[:count] + ([f"... ({len(lines) - count} more lines)"] if len(lines) > count else []))
+    if len(lines) > count:
+        lines[count:] = [f"... ({len(lines) - count} more lines)"]
+    return "\n".join(lines)
 
 
 # --- for people ------------------------------------------------------------------------------------------

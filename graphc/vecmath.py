@@ -8,22 +8,24 @@ __all__ = ["DEPENDS", "closure"]
 DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_bitsf": (),  # brings gx_from_bitsf with it
     "gx_bits": (),
-    "gx_expf": ("gx_bitsf",),
-    "gx_exp": ("gx_bits",),
+    "gx_exp_tailf": ("gx_bitsf",),
+    "gx_exp_tail": ("gx_bits",),
+    "gx_expf": ("gx_exp_tailf",),
+    "gx_exp": ("gx_exp_tail",),
     "gx_expm1f": ("gx_bitsf",),
     "gx_expm1": ("gx_bits",),
-    "gx_sigmoidf": ("gx_expf",),
-    "gx_sigmoid": ("gx_exp",),
-    "gx_tanhf": ("gx_expm1f",),
-    "gx_tanh": ("gx_expm1",),
+    "gx_sigmoidf": ("gx_exp_tailf",),
+    "gx_sigmoid": ("gx_exp_tail",),
+    "gx_tanhf": ("gx_bitsf",),
+    "gx_tanh": ("gx_bits",),
     "gx_log_sumf": (),
     "gx_log_sum": (),
     "gx_logf": ("gx_bitsf", "gx_log_sumf"),
     "gx_log": ("gx_bits", "gx_log_sum"),
     "gx_log1pf": ("gx_bitsf", "gx_log_sumf"),
     "gx_log1p": ("gx_bits", "gx_log_sum"),
-    "gx_logaddexpf": ("gx_expf", "gx_log_sumf"),
-    "gx_logaddexp": ("gx_exp", "gx_log_sum"),
+    "gx_logaddexpf": ("gx_exp_tailf", "gx_log_sumf"),
+    "gx_logaddexp": ("gx_exp_tail", "gx_log_sum"),
     "gx_log2_abs": ("gx_bits",),
     "gx_exp2_narrow": ("gx_bits",),
     "gx_powf": ("gx_log2_abs", "gx_exp2_narrow"),
@@ -44,8 +46,8 @@ def closure(names: Iterable[str]) -> list[str]:
 
     Raises KeyError for a name that the template does not define.
 
-    >>> closure(["gx_tanhf"])
-    ['gx_bitsf', 'gx_expm1f', 'gx_tanhf']
+    >>> closure(["gx_sigmoidf"])
+    ['gx_bitsf', 'gx_exp_tailf', 'gx_sigmoidf']
     """
     needed: set[str] = set()
     waiting = list(names)

@@ -282,19 +282,24 @@ def _reference_gather(x: Array, index: Array, *, type: TensorType, axis: int) ->
 
 
 def _gradient_gather(g: Node, y: Node, x: Node, index: Node, *, axis: int) -> list[Any]:
-    """Compare with an iota rather than scatter: the one written as a select fuses with what reads it."""
+    """A comparison with an iota rather than a scatter: written as a select, it fuses with what reads it."""
     extent, picks = x.shape[axis], index.shape[axis]
+
+    def along(node: Node, rank: int) -> Node:
+        return reshape(node, tuple(extent if i == axis else 1 for i in range(rank)))
+
+    if picks == 1:
+        hit = OPERATORS["equal"](along(iota(extent), x.ndim), index)
+        return [OPERATORS["where"](hit, g, 0), None]
     rest = tuple(i for i in range(x.ndim) if i != axis)
 
     def spread(node: Node) -> Node:
-        """From (..., picks, ...) to (..., extent, ..., picks)."""
+        """From (..., picks, ...) to (..., 1, ..., picks)."""
         moved = permute(node, (*rest, axis))
-        shape = (*moved.shape[:axis], 1, *moved.shape[axis:])
-        return broadcast_to(reshape(moved, shape), (*x.shape, picks))
+        return reshape(moved, (*moved.shape[:axis], 1, *moved.shape[axis:]))
 
-    position = reshape(iota(extent), tuple(extent if i == axis else 1 for i in range(x.ndim + 1)))
-    picked = OPERATORS["where"](OPERATORS["equal"](position, spread(index)), spread(g), 0)
-    return [reshape(picked, x.shape) if picks == 1 else reduce("sum", picked, (x.ndim,)), None]
+    hit = OPERATORS["equal"](along(iota(extent), x.ndim + 1), spread(index))
+    return [reduce("sum", OPERATORS["where"](hit, spread(g), 0), (x.ndim,)), None]
 
 
 GATHER = register(Op("gather", _infer_gather, _reference_gather, _gradient_gather))

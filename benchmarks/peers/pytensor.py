@@ -1,0 +1,75 @@
+"""PyTensor: shared parameters with updates, ``trust_input``; its C mode (CVM) or its Numba mode."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import Cannot, Contender, repeat
+from benchmarks.workload import Array, Workload
+
+
+def VERSION() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own remark on BLAS stands in THREADS
+        import pytensor
+
+    return pytensor.__version__
+
+
+def THREADS() -> str:
+    import pytensor
+
+    return f"its default; BLAS of the C mode: {pytensor.config.blas__ldflags or 'none found'}; Numba calls SciPy's"
+
+
+def build(workload: Workload, mode: str, option: str | None = "CVM") -> Contender:
+    VERSION()
+    import pytensor
+    import pytensor.tensor as pt
+    import pytensor.tensor.special
+
+    if mode != "call":
+        raise Cannot("its loop (scan) is not a way to run updates")
+    inputs = {name: pt.tensor(name, dtype=a.dtype.name, shape=a.shape[1:]) for name, a in workload.inputs.items()}
+    parameters = {n: pytensor.shared(v.copy(), name=n, shape=v.shape) for n, v in workload.parameters.items()}
+    values = inputs | parameters
+    loss = workload.formulas["pytensor"](pt, **values).astype(workload.dtype.name)
+    gradients = pytensor.grad(loss, [values[name] for name in workload.wrt])
+    slots: list[Any] = []
+    updates = []
+    outputs = [loss, *gradients]
+    if parameters:
+        outputs = [loss]
+        f = workload.dtype.type  # Python floats would make float64 of float32
+        for p, g in zip(parameters.values(), gradients, strict=True):
+            if workload.momentum:
+                v = pytensor.shared(np.zeros_like(p.get_value()), shape=p.type.shape)
+                slots.append(v)
+                g = f(workload.momentum) * v + g
+                updates.append((v, g))
+            updates.append((p, p - f(workload.learning_rate) * g))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        function = pytensor.function(
+            list(inputs.values()), [pytensor.Out(o, borrow=True) for o in outputs], updates=updates, mode=option
+        )
+    function.trust_input = True
+    run, rewind, last = repeat(function, [tuple(np.asarray(a) for a in batch.values()) for batch in workload.batches()])
+
+    def reset() -> None:
+        rewind()
+        for name, value in workload.parameters.items():
+            parameters[name].set_value(value.copy(), borrow=True)
+        for slot in slots:
+            slot.set_value(np.zeros_like(slot.get_value(borrow=True)), borrow=True)
+
+    def state() -> dict[str, Array]:
+        value, *gradients = last[0]
+        if parameters:
+            return {"loss": np.asarray(value)} | {name: p.get_value() for name, p in parameters.items()}
+        return {"loss": np.asarray(value)} | {n: np.asarray(g) for n, g in zip(workload.wrt, gradients, strict=True)}
+
+    return Contender(reset, run, state)

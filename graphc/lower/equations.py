@@ -1,0 +1,371 @@
+"""Equations: what each tensor element is. No memory, no loops, no order of evaluation beyond that of a sum.
+
+    h[i, j] = relu(t[i, j])                     a map: one scalar operation on loads
+    t[i, j] = sum(k) X[i, k] * W[k, j]          a reduction; its :class:`Reduction` states the order of summation
+
+Axes are numbered; the first ``rank`` of them are those of the result, the rest are reduced. All movement (broadcast,
+transpose, slice, pad, reshape, gather) is in the index of a load.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Union
+
+import numpy as np
+
+from graphc.ir import REGISTRY, Array
+from graphc.lower.index import Atom, Divide, Index, Modulo, Pick, Var
+from graphc.types import DType, GraphError, TensorType, dtype_of
+
+__all__ = [
+    "AXIS_NAMES",
+    "Check",
+    "Equation",
+    "Guard",
+    "IndexValue",
+    "Literal",
+    "Load",
+    "Operand",
+    "Program",
+    "Reduction",
+    "format_index",
+    "format_program",
+    "interpret",
+    "verify",
+]
+
+
+# --- operands ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Guard:
+    """Holds where ``low <= index < high`` and ``index`` is a multiple of ``step``; pads are zero elsewhere."""
+
+    index: Index
+    low: int
+    high: int
+    step: int = 1
+
+
+Values = Mapping[int, Index] | Sequence[Index]
+
+
+def _moved(guards: tuple[Guard, ...], values: Values) -> tuple[Guard, ...]:
+    return tuple(replace(guard, index=guard.index.substitute(values)) for guard in guards)
+
+
+def _variables(*parts: Index, guards: tuple[Guard, ...]) -> frozenset[int]:
+    return frozenset().union(*(part.variables for part in parts), *(guard.index.variables for guard in guards))
+
+
+@dataclass(frozen=True)
+class Load:
+    """One element of a tensor; zero where a guard fails."""
+
+    tensor: str
+    index: tuple[Index, ...]
+    guards: tuple[Guard, ...] = ()
+
+    def substitute(self, values: Values) -> Load:
+        """The same element for other axes: each variable replaced by an index."""
+        return Load(self.tensor, tuple(part.substitute(values) for part in self.index), _moved(self.guards, values))
+
+    @property
+    def variables(self) -> frozenset[int]:
+        return _variables(*self.index, guards=self.guards)
+
+
+@dataclass(frozen=True)
+class IndexValue:
+    """An index as an int32 value (an iota); zero where a guard fails."""
+
+    index: Index
+    guards: tuple[Guard, ...] = ()
+
+    def substitute(self, values: Values) -> IndexValue:
+        return IndexValue(self.index.substitute(values), _moved(self.guards, values))
+
+    @property
+    def variables(self) -> frozenset[int]:
+        return _variables(self.index, guards=self.guards)
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant, unrounded (``dtype`` says how it is rounded); zero where a guard fails."""
+
+    value: Any
+    dtype: DType
+    guards: tuple[Guard, ...] = ()
+
+    def substitute(self, values: Values) -> Literal:
+        return Literal(self.value, self.dtype, _moved(self.guards, values))
+
+    @property
+    def variables(self) -> frozenset[int]:
+        return _variables(guards=self.guards)
+
+    @property
+    def _key(self) -> Any:
+        return (type(self.value), np.asarray(self.value).tobytes(), self.dtype, self.guards)  # -0.0 is not 0.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+Operand = Union[Load, Literal, IndexValue]
+
+
+# --- equations --------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Reduction:
+    """How the reduced axes are combined, in an order that no later stage may change.
+
+    kind: sum, max, min, argmax, argmin, or dot (the sum of the product of two operands by fused multiply-add).
+    lanes: element e along the last reduced axis goes to partial result ``e % lanes``, each in order; the partial
+    results are then combined as a binary tree (lane l with lane l + lanes / 2, and so on). One lane is plain order.
+    """
+
+    kind: str
+    lanes: int = 1
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``name[axes of the result] = op(operands)``, or a reduction of its one operand (of the product of two for dot)."""
+
+    name: str
+    dtype: DType
+    axes: tuple[int, ...]
+    rank: int
+    op: str
+    operands: tuple[Operand, ...]
+    reduction: Reduction | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.axes[: self.rank]
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        return tuple(operand for operand in self.operands if isinstance(operand, Load))
+
+    @property
+    def identity(self) -> tuple[Index, ...]:
+        """The index at which this equation defines its tensor."""
+        return tuple(Index.of(axis, extent) for axis, extent in enumerate(self.shape))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Every element of ``load`` over ``axes`` must lie in ``0 <= value < extent`` before anything is stored."""
+
+    load: Load
+    axes: tuple[int, ...]
+    extent: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """All equations in an order in which each follows what it reads.
+
+    sources: inputs and parameters by tensor name. outputs: the equation of each output, in order. updates: parameter
+    to the equation of its new value. checks: what must hold of indices. constants: tables of more than one element.
+    """
+
+    name: str
+    sources: Mapping[str, TensorType]
+    equations: tuple[Equation, ...]
+    outputs: tuple[str, ...]
+    updates: Mapping[str, str]
+    checks: tuple[Check, ...] = ()
+    constants: Mapping[str, Array] = field(default_factory=dict)
+
+    def type_of(self, tensor: str) -> TensorType:
+        """Shape and dtype of any tensor."""
+        if tensor in self.constants:
+            return TensorType(self.constants[tensor].shape, dtype_of(self.constants[tensor].dtype))
+        return self.sources[tensor] if tensor in self.sources else self.by_name[tensor].type
+
+    @property
+    def by_name(self) -> Mapping[str, Equation]:
+        found: dict[str, Equation] | None = self.__dict__.get("_by_name")
+        if found is None:
+            found = {equation.name: equation for equation in self.equations}
+            object.__setattr__(self, "_by_name", found)
+        return found
+
+
+def verify(program: Program) -> None:
+    """Every load names something defined before, with one index per axis; raises :class:`GraphError`."""
+    known = {name: program.type_of(name) for name in (*program.sources, *program.constants)}
+    for equation in program.equations:
+        for load in equation.loads:
+            if load.tensor not in known:
+                raise GraphError(f"{equation.name} reads {load.tensor}, which is not defined before it")
+            if len(load.index) != known[load.tensor].rank:
+                raise GraphError(f"{equation.name} reads {load.tensor} with {len(load.index)} indices")
+            for position, extent in zip(load.index, known[load.tensor].shape, strict=True):
+                low, high = position.bounds
+                if not load.guards and equation.type.size and (low < 0 or high >= max(extent, 1)):
+                    raise GraphError(f"{equation.name} may read outside of {load.tensor}: {low}..{high} of {extent}")
+        if equation.name in known:
+            raise GraphError(f"{equation.name} is defined twice")
+        known[equation.name] = equation.type
+    for name in (*program.outputs, *program.updates.values()):
+        if name not in known:
+            raise GraphError(f"{name} is wanted but not defined")
+
+
+# --- printer ----------------------------------------------------------------------------------------
+AXIS_NAMES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v", "w")
+
+
+def axis_name(axis: int) -> str:
+    return AXIS_NAMES[axis] if axis < len(AXIS_NAMES) else f"i{axis}"
+
+
+def _format_atom(atom: Atom) -> str:
+    if isinstance(atom, Var):
+        return axis_name(atom.axis)
+    if isinstance(atom, Pick):
+        return f"{atom.tensor}[{', '.join(map(format_index, atom.index))}]"
+    sign = "/" if isinstance(atom, Divide) else "%"
+    inner = format_index(atom.index)
+    return f"({inner}) {sign} {atom.by}" if " " in inner else f"{inner} {sign} {atom.by}"
+
+
+def format_index(index: Index) -> str:
+    """The index as text: ``32*i + j - 1``."""
+    parts: list[str] = []
+    for atom, factor in index.terms:
+        text = _format_atom(atom)
+        text = f"({text})" if isinstance(atom, Divide | Modulo) and (len(index.terms) > 1 or factor != 1) else text
+        parts.append(("- " if factor < 0 else "+ ") + (text if abs(factor) == 1 else f"{abs(factor)}*{text}"))
+    if index.constant or not parts:
+        parts.append(("- " if index.constant < 0 else "+ ") + str(abs(index.constant)))
+    text = " ".join(parts)
+    return text[2:] if text.startswith("+ ") else "-" + text[2:]
+
+
+def format_operand(operand: Operand) -> str:
+    if isinstance(operand, Literal):
+        text = repr(operand.value)
+    elif isinstance(operand, IndexValue):
+        text = format_index(operand.index)
+    else:
+        text = operand.tensor + (f"[{', '.join(map(format_index, operand.index))}]" if operand.index else "")
+    if not operand.guards:
+        return text
+    conditions = []
+    for g in operand.guards:
+        conditions.append(f"{g.low} <= {format_index(g.index)} < {g.high}")
+        if g.step != 1:
+            conditions.append(f"{g.step} divides {format_index(g.index)}")
+    return f"({text} if {' and '.join(conditions)} else 0)"
+
+
+INFIX = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "less": "<", "less_equal": "<=",
+    "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=", "logical_and": "&", "logical_or": "|",
+}  # fmt: skip
+
+
+def format_equation(equation: Equation) -> str:
+    """``t[i, j] = sum(k) X[i, k] * W[k, j]``."""
+    left = equation.name + (f"[{', '.join(axis_name(a) for a in range(equation.rank))}]" if equation.rank else "")
+    operands = [format_operand(operand) for operand in equation.operands]
+    if equation.reduction is None:
+        if equation.op in INFIX:
+            return f"{left} = {f' {INFIX[equation.op]} '.join(operands)}"
+        arguments = ", ".join(operands)
+        return f"{left} = {arguments}" if equation.op == "copy" else f"{left} = {equation.op}({arguments})"
+    kind = "sum" if equation.reduction.kind == "dot" else equation.reduction.kind
+    order = f", {equation.reduction.lanes} lanes" if equation.reduction.lanes > 1 else ""
+    over = ", ".join(axis_name(a) for a in range(equation.rank, len(equation.axes)))
+    return f"{left} = {kind}({over}{order}) {' * '.join(operands)}"
+
+
+def format_program(program: Program) -> str:
+    """All equations, one a line, with their types."""
+    lines = [f"{name}: {type}" for name, type in program.sources.items()]
+    rows = [(format_equation(e), str(e.type)) for e in program.equations]
+    width = max((len(text) for text, _ in rows), default=0)
+    lines += [f"{text:<{width}}   {type}" for text, type in rows]
+    lines += [f"output {name}" for name in program.outputs]
+    lines += [f"update {parameter} = {name}" for parameter, name in program.updates.items()]
+    lines += [f"check 0 <= {format_operand(check.load)} < {check.extent}" for check in program.checks]
+    return "\n".join(lines)
+
+
+# --- interpreter ------------------------------------------------------------------------------------
+def interpret(program: Program, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Every tensor, element by element in Python: slow, and independent of all that comes later."""
+    known: dict[str, Array] = {**program.constants, **values}
+    for equation in program.equations:
+        result = np.zeros(equation.shape, equation.dtype.numpy)
+        for place in itertools.product(*map(range, equation.shape)):
+            elements = []
+            for rest in itertools.product(*map(range, equation.axes[equation.rank :])):
+                variables = (*place, *rest)
+                elements.append([_operand(operand, variables, known) for operand in equation.operands])
+            result[place] = _combine(equation, elements)
+        known[equation.name] = result
+    return known
+
+
+def _at(index: Index, variables: Sequence[int], known: Mapping[str, Array]) -> int:
+    total = index.constant
+    for atom, factor in index.terms:
+        if isinstance(atom, Var):
+            value = variables[atom.axis]
+        elif isinstance(atom, Pick):
+            value = int(known[atom.tensor][tuple(_at(part, variables, known) for part in atom.index)])
+        elif isinstance(atom, Divide):
+            value = _at(atom.index, variables, known) // atom.by
+        else:
+            value = _at(atom.index, variables, known) % atom.by
+        total += value * factor
+    return total
+
+
+def _operand(operand: Operand, variables: Sequence[int], known: Mapping[str, Array]) -> Any:
+    for guard in operand.guards:
+        at = _at(guard.index, variables, known)
+        if not guard.low <= at < guard.high or at % guard.step:
+            return np.zeros((), _dtype(operand, known))[()]
+    if isinstance(operand, Literal):
+        return operand.dtype.numpy.type(operand.value)
+    if isinstance(operand, IndexValue):
+        return np.int32(_at(operand.index, variables, known))
+    return known[operand.tensor][tuple(_at(position, variables, known) for position in operand.index)]
+
+
+def _dtype(operand: Operand, known: Mapping[str, Array]) -> Any:
+    if isinstance(operand, Load):
+        return known[operand.tensor].dtype
+    return operand.dtype.numpy if isinstance(operand, Literal) else np.int32
+
+
+def _combine(equation: Equation, elements: list[list[Any]]) -> Any:
+    if equation.reduction is None:
+        if equation.op == "copy":
+            return elements[0][0]
+        if equation.op == "cast":
+            return equation.dtype.numpy.type(elements[0][0])
+        return REGISTRY[equation.op].reference(*map(np.asarray, elements[0]), type=TensorType((), equation.dtype))
+    kind = equation.reduction.kind
+    if kind == "dot":
+        return np.asarray(sum((a.astype(np.float64) * b for a, b in elements), np.float64(0))).astype(equation.dtype.numpy)
+    column = np.asarray([element[0] for element in elements], None if elements else equation.dtype.numpy)
+    functions = {"sum": np.sum, "max": np.max, "min": np.min, "argmax": np.argmax, "argmin": np.argmin}
+    return functions[kind](column)

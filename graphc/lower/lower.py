@@ -1,0 +1,283 @@
+"""Nodes to equations. A view says which element of which tensor a node's element is; movement only changes views.
+
+    X                       X[i, j]
+    transpose(X)            X[j, i]
+    transpose(X)[2:]        X[j, i + 2]
+    gather(S, labels, 1)    S[i, labels[i]]
+
+An equation is made only where a new number is: a pointwise operation, a reduction, a contraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graphc.ir import Array, Node, Parameter, rounded, toposort
+from graphc.lower.equations import Check, Equation, Guard, IndexValue, Literal, Load, Operand, Program, Reduction
+from graphc.lower.index import Index, Pick, flatten, unflatten
+from graphc.ops.pointwise import Pointwise
+from graphc.types import IndexOutOfRangeError, TensorType
+
+__all__ = ["lower"]
+
+# Partial results of a reduction, by its length: enough to fill the vectors of any target and to hide the
+# latency of an addition on long ones, few where the tree at the end would cost more than the sum.
+_LANES = ((512, 64), (32, 16), (0, 1))
+
+
+def lanes_for(extent: int) -> int:
+    """How many lanes a reduction over ``extent`` neighbouring elements uses."""
+    return next(lanes for least, lanes in _LANES if extent >= least)
+
+
+def lower(
+    name: str,
+    outputs: Sequence[tuple[str, Node]],
+    updates: Sequence[tuple[Parameter, Node]] = (),
+    labels: Mapping[Node, str] | None = None,
+) -> Program:
+    """The equations of a graph: ``outputs`` by name, the new value of each updated parameter, names for other nodes."""
+    return _Lowering(dict(labels or {})).run(name, outputs, updates)
+
+
+@dataclass
+class _Lowering:
+    labels: dict[Node, str]
+    views: dict[Node, Operand] = field(default_factory=dict)
+    types: dict[str, TensorType] = field(default_factory=dict)
+    sources: dict[str, TensorType] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    defined: dict[str, Equation] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def run(
+        self, name: str, outputs: Sequence[tuple[str, Node]], updates: Sequence[tuple[Parameter, Node]]
+    ) -> Program:
+        wanted = [node for _, node in outputs] + [node for _, node in updates]
+        order = toposort(wanted)
+        for node in order:
+            if node.name is not None:
+                self.sources[self.unique(node.name)] = node.type
+                self.views[node] = self.load(node.name, node.type)
+        self.types.update(self.sources)
+        for label, node in outputs:
+            self.labels.setdefault(node, label)
+        for parameter, node in updates:
+            self.labels.setdefault(node, f"new_{parameter.name}")
+        for node in order:
+            if node not in self.views:
+                self.views[node] = self.view(node)
+        results: list[str] = []
+        for label, node in outputs:
+            results.append(self.result(label, node, results))
+        new: dict[str, str] = {}
+        for parameter, node in updates:
+            new[str(parameter.name)] = self.result(f"new_{parameter.name}", node, [*results, *new.values()])
+        return Program(
+            name, self.sources, tuple(self.defined.values()), tuple(results), new, tuple(self.checks), self.constants
+        )
+
+    # --- names and results -----------------------------------------------------------------------------
+    def unique(self, stem: str) -> str:
+        """``stem``, or ``stem_2``, ``stem_3`` where it is taken."""
+        count = self.counts[stem] = self.counts.get(stem, 0) + 1
+        return stem if count == 1 else self.unique(f"{stem}_{count}")
+
+    @staticmethod
+    def load(tensor: str, type: TensorType) -> Load:
+        return Load(tensor, tuple(Index.of(axis, extent) for axis, extent in enumerate(type.shape)))
+
+    def result(self, label: str, node: Node, taken: Sequence[str]) -> str:
+        """The equation that defines ``node`` alone: its own, or a copy where it is a view or has been given out."""
+        view = self.views[node]
+        whole = isinstance(view, Load) and view == self.load(view.tensor, node.type) and view.tensor not in self.sources
+        if isinstance(view, Load) and whole and view.tensor not in taken and view.tensor not in self.constants:
+            return view.tensor
+        return self.define(label, node, node.shape, len(node.shape), "copy", (view,)).tensor
+
+    def define(
+        self, stem: str, node: Node, axes: Sequence[int], rank: int, op: str, operands: Sequence[Operand],
+        reduction: Reduction | None = None,
+    ) -> Load:  # fmt: skip
+        """Enter an equation; the load of its own element."""
+        name = self.unique(stem)
+        type = TensorType(tuple(axes[:rank]), node.dtype)
+        self.defined[name] = Equation(name, node.dtype, tuple(axes), rank, op, tuple(operands), reduction)
+        self.types[name] = type
+        return self.load(name, type)
+
+    # --- one node --------------------------------------------------------------------------------------
+    def view(self, node: Node) -> Operand:
+        kind, attrs = node.op.name, node.attrs
+        if kind == "constant":
+            return self.constant(node)
+        if kind == "iota":
+            return IndexValue(Index.of(0, node.size))
+        if kind == "stop_gradient":
+            return self.views[node.operands[0]]
+        if kind == "gather":
+            return self.gather(node, attrs["axis"])
+        if kind in _MOVEMENT:
+            values, guards = _MOVEMENT[kind](node, **attrs)
+            return _moved(self.views[node.operands[0]], values, guards)
+        stem = self.labels.get(node, _STEMS.get(kind, kind))
+        operands = [self.views[operand] for operand in node.operands]
+        if kind == "contract":
+            return self.contract(node, stem, operands, **attrs)
+        if isinstance(node.op, Pointwise) or kind == "cast":
+            return self.define(stem, node, node.shape, node.ndim, kind, operands)
+        return self.reduce(node, stem, operands[0], attrs["axes"])
+
+    def constant(self, node: Node) -> Operand:
+        value = node.attrs["value"].array
+        if value.size == 1:
+            return Literal(value.reshape(()).item(), node.dtype)
+        name = self.unique("table")
+        self.constants[name] = rounded(node)
+        self.types[name] = node.type
+        return self.load(name, node.type)
+
+    def gather(self, node: Node, axis: int) -> Operand:
+        table, picks = node.operands
+        extent = table.shape[axis]
+        view = self.views[picks]
+        if isinstance(view, IndexValue) and not view.guards:
+            low, high = view.index.bounds
+            position = view.index
+        elif isinstance(view, Literal):
+            low = high = int(view.value)
+            position = Index((), low)
+        else:
+            if not isinstance(view, Load) or view.guards:
+                view = self.define("indices", picks, picks.shape, picks.ndim, "copy", (view,))
+            low, high = self.known_bounds(view.tensor)
+            position = Index(((Pick(view.tensor, view.index, extent), 1),))
+            if node.size and not (0 <= low and high < extent):
+                self.check(view, picks.shape, extent)
+                low, high = 0, extent - 1
+        if node.size and not (0 <= low and high < extent):
+            raise IndexOutOfRangeError(f"constant indices reach from {low} to {high}, expected 0 <= index < {extent}")
+        values = [position if a == axis else Index.of(a, e) for a, e in enumerate(node.shape)]
+        return _moved(self.views[table], values, ())
+
+    def known_bounds(self, tensor: str) -> tuple[int, int]:
+        """What the values of an integer tensor are known to lie between."""
+        if tensor in self.constants and self.constants[tensor].size:
+            return int(self.constants[tensor].min()), int(self.constants[tensor].max())
+        equation = self.defined.get(tensor)
+        if equation and equation.reduction and equation.reduction.kind.startswith("arg"):
+            return 0, equation.axes[-1] - 1
+        return -(2**63), 2**63 - 1
+
+    def check(self, load: Load, axes: Sequence[int], extent: int) -> None:
+        """A range check over the axes that the picks depend on."""
+        used = sorted(load.variables)
+        values = {axis: Index.of(place, axes[axis]) for place, axis in enumerate(used)}
+        check = Check(load.substitute(values), tuple(axes[axis] for axis in used), extent)
+        if check not in self.checks:
+            self.checks.append(check)
+
+    def reduce(self, node: Node, stem: str, operand: Operand, reduced: Sequence[int]) -> Load:
+        source = node.operands[0]
+        kept = [axis for axis in range(source.ndim) if axis not in reduced]
+        order = [*kept, *sorted(reduced, key=lambda axis: -abs(self.stride(operand, axis)))]
+        values = {axis: Index.of(place, source.shape[axis]) for place, axis in enumerate(order)}
+        axes = [source.shape[axis] for axis in order]
+        moved = _moved(operand, values, ())
+        kind = node.op.name
+        return self.define(
+            stem, node, axes, len(kept), kind, (moved,), Reduction(kind, self.lanes(kind, (moved,), axes, len(kept)))
+        )
+
+    def stride(self, operand: Operand, axis: int) -> int:
+        """The distance in memory of neighbours along ``axis`` (0 where it repeats or is not constant)."""
+        if not isinstance(operand, Load):
+            return 0
+        return flatten(operand.index, self.types[operand.tensor].shape).factor(axis) or 0
+
+    def lanes(self, kind: str, operands: Sequence[Operand], axes: Sequence[int], rank: int) -> int:
+        """Lanes run along the last reduced axis, where neighbours in memory are reduced; a sum whose neighbours
+        belong to different results (the columns of a matrix) goes in plain order, with the results side by side."""
+        if kind.startswith("arg") or rank == len(axes):
+            return 1
+        for operand in operands:
+            if any(abs(self.stride(operand, axis)) == 1 for axis in range(rank)):
+                return 1
+        return lanes_for(axes[-1])
+
+    def contract(
+        self, node: Node, stem: str, operands: Sequence[Operand], a_axes: Sequence[int], b_axes: Sequence[int],
+        out_axes: Sequence[int],
+    ) -> Load:  # fmt: skip
+        summed = [label for label in a_axes if label not in out_axes]
+        labels = [*out_axes, *summed]
+        extents = dict(zip((*a_axes, *b_axes), (*node.operands[0].shape, *node.operands[1].shape), strict=True))
+        axes = [extents[label] for label in labels]
+        moved = [
+            _moved(operand, [Index.of(labels.index(label), extents[label]) for label in own], ())
+            for operand, own in zip(operands, (a_axes, b_axes), strict=True)
+        ]
+        if not summed:
+            return self.define(stem, node, axes, len(axes), "multiply", moved)
+        matrix_product = set(a_axes) - set(b_axes) and set(b_axes) - set(a_axes)
+        lanes = 1 if matrix_product else self.lanes("dot", moved, axes, len(out_axes))
+        return self.define(stem, node, axes, len(out_axes), "dot", moved, Reduction("dot", lanes))
+
+
+# Names of tensors that the user has not named, where the operation's own reads badly.
+_STEMS = {
+    "contract": "matmul", "subtract": "difference", "multiply": "product", "add": "total",
+    "divide": "quotient", "negative": "minus", "power_": "power",
+}  # fmt: skip
+
+Values = list[Index]
+
+
+# --- how each movement maps the axes of its operand -------------------------------------------------------
+def _broadcast(node: Node, shape: Sequence[int]) -> tuple[Values, tuple[Guard, ...]]:
+    (x,) = node.operands
+    offset = len(shape) - x.ndim
+    return [Index.of(a + offset, shape[a + offset]) if e != 1 else Index() for a, e in enumerate(x.shape)], ()
+
+
+def _reshape(node: Node, shape: Sequence[int]) -> tuple[Values, tuple[Guard, ...]]:
+    flat = flatten([Index.of(a, e) for a, e in enumerate(shape)], shape)
+    return list(unflatten(flat, node.operands[0].shape)), ()
+
+
+def _permute(node: Node, axes: Sequence[int]) -> tuple[Values, tuple[Guard, ...]]:
+    return [Index.of(axes.index(a), e) for a, e in enumerate(node.operands[0].shape)], ()
+
+
+def _slice(
+    node: Node, start: Sequence[int], step: Sequence[int], shape: Sequence[int]
+) -> tuple[Values, tuple[Guard, ...]]:
+    return [Index.of(a, e) * d + s for a, (s, d, e) in enumerate(zip(start, step, shape, strict=True))], ()
+
+
+def _pad(
+    node: Node, start: Sequence[int], step: Sequence[int], shape: Sequence[int]
+) -> tuple[Values, tuple[Guard, ...]]:
+    values, guards = [], []
+    for a, (s, d, n) in enumerate(zip(start, step, node.operands[0].shape, strict=True)):
+        distance = Index.of(a, shape[a]) + -s if d > 0 else Index.of(a, shape[a]) * -1 + s
+        guard = Guard(distance, 0, max((n - 1) * abs(d) + 1, 0) if n else 0, abs(d))
+        low, high = distance.bounds
+        if not (guard.low <= low and high < guard.high and guard.step == 1):
+            guards.append(guard)
+        values.append(distance.divide(abs(d)))
+    return values, tuple(guards)
+
+
+_MOVEMENT: dict[str, Any] = {
+    "broadcast_to": _broadcast, "reshape": _reshape, "permute": _permute, "slice": _slice, "pad": _pad
+}  # fmt: skip
+
+
+def _moved(view: Operand, values: Mapping[int, Index] | Sequence[Index], guards: tuple[Guard, ...]) -> Operand:
+    """A view read through a movement: its index substituted, the guards of a pad added."""
+    moved = view.substitute(values)
+    return replace(moved, guards=(*moved.guards, *guards)) if guards else moved

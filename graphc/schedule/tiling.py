@@ -1,0 +1,344 @@
+"""How a contraction is cut into register tiles, cache blocks and threads.
+
+Everything is known when the C is written: the extents, the operands, the target. So each choice is made here,
+once, from a small description of the target (`TargetModel`), and `templates/contract.c.j2` only spells it.
+The chosen numbers change the speed and never the result: every sum is taken in the order of k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+__all__ = [
+    "LOCAL_NAMES",
+    "Contraction",
+    "MicroKernel",
+    "Operand",
+    "TargetModel",
+    "Tiling",
+    "choose_tiling",
+    "micro_kernels",
+]
+
+ELEMENT_BYTES = {"float32": 4, "float64": 8}
+C_TYPE = {"float32": "float", "float64": "double"}
+PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
+
+LOCAL_NAMES = frozenset(
+    """i j k i0 j0 k0 i_block i_end j_first j_end first end item part parts space mine panel packed_a rows_of_a
+    sums tile row rows columns depth e""".split()
+)
+"""Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
+
+# Measured (2 cores, AVX-512, gcc 12 and its libgomp): waking a second thread costs 2 to 4 us, the time of half a
+# million multiply-adds on one core. Below this many per thread the second thread is not worth waking.
+MULTIPLY_ADDS_PER_THREAD = 1_000_000
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """What the tiling needs to know of a CPU."""
+
+    vector_bytes: int  # of one register; 0 = no vectors
+    registers: int  # how many of them
+    l1_bytes: int
+    l2_bytes: int
+    cores: int
+
+    @classmethod
+    def from_vector_bytes(cls, vector_bytes: int, cores: int = 1) -> TargetModel:
+        """A typical CPU with vectors of 64 (AVX-512), 32 (AVX2), 16 (NEON, SSE) or 0 (none) bytes."""
+        registers = {64: 32, 32: 16, 16: 32, 0: 16}[vector_bytes]
+        return cls(vector_bytes, registers, l1_bytes=32 << 10, l2_bytes=1 << 20, cores=cores)
+
+    def lanes(self, dtype: str) -> int:
+        return max(1, self.vector_bytes // ELEMENT_BYTES[dtype])
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A(i, k) or B(k, j): memory read in place ("direct"), or a C expression ("expression").
+
+    Direct: the element is `base[row * row_stride + col * col_stride]`, where (row, col) is (i, k) for A and
+    (k, j) for B. Expression: `value`, after `statements`, in terms of the same two variables. `along` names the
+    variable along which memory is contiguous: its loop goes innermost when packing. The batch variables may occur anywhere.
+    """
+
+    kind: str
+    base: str = ""
+    row_stride: int = 0
+    col_stride: int = 0
+    statements: tuple[str, ...] = ()
+    value: str = ""
+    along: str = ""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The decisions of `choose_tiling`. Offsets and sizes are in elements, except `workspace_bytes`."""
+
+    lanes: int
+    mr: int  # rows of the register tile
+    nv: int  # vectors per row of it
+    kc: int  # depth of one block of k
+    mc: int  # rows of one block of rows, a multiple of mr
+    pack_a: str  # "", "rows" (row-major, padded) or "panels" (the rows of a tile side by side)
+    pack_b: bool
+    parallel: str  # "", "rows", "columns" or "batch"
+    max_parts: int
+    panels: int
+    blocked_k: bool
+    a_row: int  # the strides with which the register tile walks A and B
+    a_k: int
+    b_k: int
+    a_shared: bool
+    a_offset: int
+    panel_offset: int
+    sums_offset: int
+    shared_elements: int
+    part_elements: int
+    workspace_bytes: int
+
+    @property
+    def width(self) -> int:
+        return self.nv * self.lanes
+
+    @property
+    def part_space(self) -> str:
+        """The C name of the workspace of the running part."""
+        return "mine" if self.parallel else "space"
+
+
+@dataclass(frozen=True)
+class MicroKernel:
+    """One register tile to emit; contractions of one file share equal ones."""
+
+    dtype: str
+    rows: int
+    vectors: int
+    lanes: int
+    unit_rows: bool  # rows of A side by side in memory
+    masked: bool  # the last vector of B is partial
+    resume: bool  # starts from the sums in the tile, not from zero
+
+    @property
+    def ctype(self) -> str:
+        return C_TYPE[self.dtype]
+
+    @property
+    def prefix(self) -> str:
+        return PREFIX[self.dtype]
+
+    @property
+    def name(self) -> str:
+        variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
+        return f"{self.prefix}_tile_{self.rows}x{self.vectors * self.lanes}{variants}"
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """All that `contract.c.j2` needs to spell one C function."""
+
+    name: str
+    comment: str
+    parameters: str  # the C parameter list
+    dtype: str
+    m: int
+    n: int
+    k: int
+    batch: tuple[tuple[str, int], ...]  # (variable, extent), outermost first
+    a: Operand
+    b: Operand
+    value: str  # what the epilogue calls the finished sum
+    epilogue: tuple[str, ...]
+    tiling: Tiling
+    workspace: str = ""  # C expression: 64-byte aligned, tiling.workspace_bytes long
+    threads: str = "1"  # C expression: how many threads may run
+
+    @property
+    def ctype(self) -> str:
+        return C_TYPE[self.dtype]
+
+    @property
+    def batch_count(self) -> int:
+        return prod(extent for _, extent in self.batch)
+
+    @property
+    def batch_strides(self) -> list[tuple[str, int, int]]:
+        """(variable, extent, how many items one step of it spans)."""
+        extents = [extent for _, extent in self.batch]
+        return [(name, extent, prod(extents[d + 1 :])) for d, (name, extent) in enumerate(self.batch)]
+
+    @property
+    def uneven_columns(self) -> bool:
+        """The last of several column panels is narrower."""
+        return self.tiling.panels > 1 and self.n % self.tiling.width != 0
+
+    @property
+    def tile_cases(self) -> list[tuple[MicroKernel, str]]:
+        """The register tiles this contraction calls, each with the C condition that selects it."""
+        t = self.tiling
+        unit_rows = t.a_row == 1
+        full_rows, rest_rows = divmod(self.m, t.mr)
+        full_columns, rest_columns = divmod(self.n, t.width)
+        cases = []
+        for rows, row_test in ((t.mr, bool(full_rows)), (rest_rows, bool(rest_rows))):
+            for columns, column_test in ((t.width, bool(full_columns)), (rest_columns, bool(rest_columns))):
+                if not (row_test and column_test):
+                    continue
+                vectors = -(-columns // t.lanes)
+                masked = bool(columns % t.lanes) and not t.pack_b
+                kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.blocked_k)
+                tests = [f"rows == {rows}"] * bool(full_rows and rest_rows)
+                tests += [f"columns == {columns}"] * bool(full_columns and rest_columns)
+                cases.append((kernel, " && ".join(tests)))
+        last = len(cases) - 1
+        return [
+            (kernel, "" if last == 0 else ("else " if c else "") + (f"if ({test}) " if c < last else ""))
+            for c, (kernel, test) in enumerate(cases)
+        ]
+
+
+def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
+    """The register tiles that a file needs, each once, in the order of first use."""
+    return list(dict.fromkeys(kernel for c in contractions for kernel, _ in c.tile_cases))
+
+
+def choose_tiling(
+    m: int,
+    n: int,
+    k: int,
+    dtype: str,
+    model: TargetModel,
+    a: Operand,
+    b: Operand,
+    batch: Sequence[tuple[str, int]] = (),
+    *,
+    mr: int = 0,
+    nv: int = 0,
+    kc: int = 0,
+    mc: int = 0,
+    pack_a: str | None = None,
+    pack_b: bool | None = None,
+    parallel: str | None = None,
+) -> Tiling:
+    """The tiling for one contraction; a keyword overrules the choice (for tests and measurements)."""
+    size = ELEMENT_BYTES[dtype]
+    lanes = model.lanes(dtype)
+    items = prod(extent for _, extent in batch)
+
+    best_mr, best_nv = register_tile(m, n, k, lanes, model)
+    nv = nv or best_nv
+    mr = mr or best_mr
+    width = nv * lanes
+    panels = max(1, -(-n // width))
+
+    if parallel is None:
+        parallel = parallel_axis(m, n, k, items, mr, panels, model)
+    max_parts = model.cores if parallel else 1
+
+    b_in_place = b.kind == "direct" and b.col_stride == 1
+    if pack_b is None:
+        pack_b = not b_in_place or (m > 4 * mr and k * n * size > model.l1_bytes)
+    a_in_place = a.kind == "direct"
+    if pack_a is None:
+        along = a.along or ("i" if a_in_place and a.row_stride == 1 else "k")
+        big = m * k * size > model.l1_bytes and panels > 4
+        pack_a = "" if a_in_place and not big else {"i": "panels", "k": "rows"}[along]
+
+    if not kc:
+        kc = k if k * width * size <= model.l1_bytes or not pack_b else 256
+    kc = max(1, min(kc, k))
+    blocked_k = kc < k
+    if not mc:
+        mc = max(mr, model.l2_bytes // (max(1, k) * size) // mr * mr) if pack_a else m
+    mc = -(-min(mc, m) // mr) * mr
+
+    if pack_a == "rows":
+        a_row, a_k = padded(k, lanes), 1
+    elif pack_a == "panels":
+        a_row, a_k = 1, mr
+    else:
+        a_row, a_k = a.row_stride, a.col_stride
+    b_k = width if pack_b else b.row_stride
+
+    # The workspace: what all parts read (packed once), then what each part has for itself.
+    shared, own = Offsets(size), Offsets(size)
+    b_shared = bool(pack_b) and parallel == "rows"
+    a_shared = bool(pack_a) and parallel == "columns"
+    panel_offset = 0
+    if pack_b:
+        panel_offset = shared.take(panels * width * k) if b_shared else own.take(kc * width)
+    a_offset = 0
+    if pack_a:
+        a_elements = mc * (a_row if pack_a == "rows" else k)
+        a_offset = shared.take(a_elements) if a_shared else own.take(a_elements)
+    sums_offset = own.take(mc * width) if blocked_k else 0
+
+    return Tiling(
+        lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
+        max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
+        a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
+        shared_elements=shared.total, part_elements=own.total,
+        workspace_bytes=(shared.total + own.total * max_parts) * size,
+    )  # fmt: skip
+
+
+class Offsets:
+    """Hands out 64-byte aligned pieces of a workspace, in elements."""
+
+    def __init__(self, element_bytes: int) -> None:
+        self.granule = 64 // element_bytes
+        self.total = 0
+
+    def take(self, elements: int) -> int:
+        offset = self.total
+        self.total += -(-elements // self.granule) * self.granule
+        return offset
+
+
+def padded(k: int, lanes: int) -> int:
+    """A row length whose rows do not fall on the same cache sets: an odd number of 64-byte lines."""
+    lines = -(-k // 16)
+    return 16 * (lines | 1)
+
+
+def register_tile(m: int, n: int, k: int, lanes: int, model: TargetModel) -> tuple[int, int]:
+    """Rows and vectors of the tile that cover m x n in the fewest cycles, by a count of what the CPU does per k."""
+    columns = max(1, -(-n // lanes))
+    spare = 1 + (model.registers < 32)
+
+    def cycles(rows: int, vectors: int) -> float:
+        per_k = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+        return max(1, k) * per_k + rows * vectors * 1.5 + 12
+
+    def cost(rows: int, vectors: int) -> float:
+        full_r, rest_r = divmod(m, rows)
+        full_c, rest_c = divmod(columns, vectors)
+        total = full_r * full_c * cycles(rows, vectors)
+        total += full_c * cycles(rest_r, vectors) if rest_r else 0
+        total += full_r * cycles(rows, rest_c) if rest_c else 0
+        total += cycles(rest_r, rest_c) if rest_r and rest_c else 0
+        return total * (1.0 + 0.01 * (bool(rest_r) + bool(rest_c)))
+
+    shapes = [
+        (rows, vectors)
+        for vectors in (1, 2, 3, 4)
+        for rows in range(1, 15)
+        if rows * vectors + vectors + spare <= model.registers and rows <= max(1, m) and vectors <= columns
+    ]
+    return min(shapes, key=lambda shape: (cost(*shape), shape))
+
+
+def parallel_axis(m: int, n: int, k: int, items: int, mr: int, panels: int, model: TargetModel) -> str:
+    """Which loop the threads share, or none."""
+    if model.cores < 2 or m * n * k * items < 2 * MULTIPLY_ADDS_PER_THREAD:
+        return ""
+    if items >= model.cores:
+        return "batch"
+    tiles = -(-m // mr)
+    if panels % model.cores == 0 or panels >= 4 * model.cores:
+        return "columns"
+    return "rows" if tiles >= model.cores else "columns" if panels > 1 else ""

@@ -1,0 +1,285 @@
+"""The contraction template against a plain triple loop, bit for bit.
+
+All cases go into one C program per vector width: for each case the emitted function, a reference (three loops,
+the sum in the order of k, one fma per term) and a comparison of the bytes. Operands live in blocks of exactly
+their size, so that the sanitizer build sees any access outside them. The program prints a hash per case,
+and the hashes of all builds with a hardware fma must agree.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from graphc.schedule.tiling import Contraction, Operand, TargetModel, choose_tiling, micro_kernels
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contraction: its extents, how its operands lie in memory, and choices forced on the tiling."""
+
+    name: str
+    m: int
+    n: int
+    k: int
+    dtype: str = "float32"
+    a: str = "plain"  # "plain", "transposed", "expression", "column expression"
+    b: str = "plain"
+    batch: tuple[int, ...] = ()
+    epilogue: str = "bias"  # "store", "bias", "accumulate"
+    threads: int = 1
+    force: dict[str, object] = field(default_factory=dict, hash=False)
+
+
+CASES = [
+    Case("digits_hidden", 32, 32, 64),
+    Case("digits_scores", 32, 10, 32),
+    Case("digits_gradient", 64, 32, 32, a="transposed"),
+    Case("tiny", 8, 8, 2),
+    Case("outer", 33, 20, 1),
+    Case("no_terms", 5, 7, 0),
+    Case("no_terms_packed", 5, 7, 0, a="expression", b="transposed"),
+    Case("one", 1, 1, 1),
+    Case("row_times_matrix", 1, 100, 37),
+    Case("matrix_times_column", 37, 1, 100),
+    Case("transposed_times_column", 37, 1, 100, a="transposed"),
+    Case("edges", 37, 53, 29, force={"mr": 8, "nv": 2}),
+    Case("edges_packed", 37, 53, 29, force={"mr": 8, "nv": 2, "pack_a": "panels", "pack_b": True}),
+    Case("edges_packed_rows", 37, 53, 29, force={"mr": 8, "nv": 2, "pack_a": "rows", "pack_b": True}),
+    Case("wide_tile", 5, 70, 40, force={"mr": 3, "nv": 4}),
+    Case("tall_tile", 29, 17, 40, force={"mr": 14, "nv": 1}),
+    Case("transposed_both", 31, 45, 33, a="transposed", b="transposed"),
+    Case("blocks_of_k", 37, 53, 100, force={"kc": 16}),
+    Case("blocks_of_k_packed", 37, 53, 100, b="transposed", force={"kc": 33, "pack_a": "panels"}),
+    Case("blocks_of_k_rows", 37, 53, 100, force={"kc": 33, "pack_a": "rows"}),
+    Case("blocks_of_rows", 61, 40, 30, force={"mr": 4, "mc": 16, "pack_a": "panels", "pack_b": True, "kc": 7}),
+    Case("expression_a", 21, 30, 40, a="expression"),
+    Case("expression_a_columns", 21, 30, 40, a="column expression"),
+    Case("expression_b", 21, 30, 40, b="expression"),
+    Case("expression_b_columns", 21, 30, 40, b="column expression"),
+    Case("expression_both", 9, 49, 40, a="expression", b="column expression", force={"kc": 9}),
+    Case("batch", 6, 18, 5, batch=(3, 4)),
+    Case("batch_packed", 6, 18, 5, batch=(5,), a="expression", b="transposed"),
+    Case("accumulate", 19, 23, 12, epilogue="accumulate"),
+    Case("store", 19, 23, 12, epilogue="store"),
+    Case("in_double", 13, 27, 31, dtype="float64"),
+    Case("double_packed", 13, 27, 31, dtype="float64", a="expression", b="transposed", force={"kc": 8}),
+    Case("double_transposed", 40, 16, 31, dtype="float64", a="transposed"),
+    Case("threads_columns", 30, 150, 40, threads=2, force={"parallel": "columns"}),
+    Case("threads_columns_packed", 30, 150, 40, a="expression", b="transposed", threads=2,
+         force={"parallel": "columns", "kc": 16, "mr": 4, "mc": 12}),
+    Case("threads_rows", 67, 10, 40, threads=2, force={"parallel": "rows"}),
+    Case("threads_rows_packed", 67, 40, 40, a="expression", b="transposed", threads=2,
+         force={"parallel": "rows", "kc": 16, "mr": 4, "mc": 12, "nv": 1}),
+    Case("threads_batch", 6, 18, 5, batch=(3, 3), b="transposed", threads=2, force={"parallel": "batch"}),
+    Case("three_threads", 67, 40, 9, threads=3, force={"parallel": "rows"}),
+]  # fmt: skip
+
+
+# ---- From a case to C ---------------------------------------------------------------------------
+
+
+def operand(kind: str, base: str, rows: int, columns: int, row: str, column: str) -> Operand:
+    """A matrix of the given shape in one of the layouts; expressions are exact, so any compiler agrees."""
+    if kind == "plain":
+        return Operand("direct", base=base, row_stride=columns, col_stride=1)
+    if kind == "transposed":
+        return Operand("direct", base=base, row_stride=1, col_stride=rows)
+    along, index = (
+        (column, f"{row} * {columns} + {column}") if kind == "expression" else (row, f"{column} * {rows} + {row}")
+    )
+    line = f"const double x = ({base})[{index}];"
+    return Operand("expression", statements=(line,), value=f"2 * (x > 0 ? x : 0) - {row}", along=along)
+
+
+def contraction(case: Case, model: TargetModel) -> Contraction:
+    ctype = {"float32": "float", "float64": "double"}[case.dtype]
+    batch = tuple((f"b{d}", extent) for d, extent in enumerate(case.batch))
+    item = "0"
+    for name, extent in batch:
+        item = f"({item} * {extent} + {name})"
+    a = operand(case.a, f"A + {item} * {case.m * case.k}", case.m, case.k, "i", "k")
+    b = operand(case.b, f"B + {item} * {case.k * case.n}", case.k, case.n, "k", "j")
+    a, b = (replace(o, value=f"({ctype})({o.value})") if o.value else o for o in (a, b))
+    cell = f"C[({item} * {case.m} + i) * {case.n} + j]"
+    epilogue = {
+        "store": (f"{cell} = matmul;",),
+        "bias": (f"const {ctype} biased = matmul + bias[j];", f"{cell} = biased > 0 ? biased : -biased / 2;"),
+        "accumulate": (f"{cell} -= matmul * ({ctype})0.25;",),
+    }[case.epilogue]
+    model = replace(model, cores=case.threads)
+    force = {"parallel": ""} | case.force
+    tiling = choose_tiling(case.m, case.n, case.k, case.dtype, model, a, b, batch, **force)
+    return Contraction(
+        name=case.name, comment=f"C[{case.m}, {case.n}] = A @ B, {case.k} terms each.",
+        parameters=f"const {ctype} *restrict A, const {ctype} *restrict B, {ctype} *restrict C"
+        + f", const {ctype} *restrict bias" * (case.epilogue == "bias")
+        + ", int threads" * bool(tiling.parallel) + ", void *scratch" * bool(tiling.workspace_bytes),
+        dtype=case.dtype, m=case.m, n=case.n, k=case.k, batch=batch, a=a, b=b, value="matmul",
+        epilogue=epilogue, tiling=tiling, workspace="scratch", threads="threads",
+    )  # fmt: skip
+
+
+def check(case: Case, c: Contraction) -> str:
+    """A C function that runs the case and its reference and prints a hash and the verdict."""
+
+    def load(o: Operand, variable: str, row: str, column: str) -> str:
+        if o.kind == "direct":
+            return f"{variable} = ({o.base})[{row} * {o.row_stride} + {column} * {o.col_stride}];"
+        return f"{{ {' '.join(o.statements)} {variable} = {o.value}; }}"
+
+    items, t, ctype = c.batch_count, c.tiling, c.ctype
+    arguments = "A, B, C" + ", bias" * (case.epilogue == "bias") + f", {case.threads}" * bool(t.parallel) + ", scratch" * bool(t.workspace_bytes)
+    loops = "".join(f"for (int {name} = 0; {name} < {extent}; ++{name}) " for name, extent in c.batch)
+    fma = "fmaf" if ctype == "float" else "fma"
+    return f"""
+static int check_{c.name}(void)
+{{
+    {ctype} *A = fresh_{ctype}({items * c.m * c.k}, 1), *B = fresh_{ctype}({items * c.k * c.n}, 2);
+    {ctype} *bias = fresh_{ctype}({c.n}, 3), *C = fresh_{ctype}({items * c.m * c.n}, 4), *R = fresh_{ctype}({items * c.m * c.n}, 4);
+    void *scratch = aligned({t.workspace_bytes});
+    (void)scratch, (void)bias;
+    {c.name}({arguments});
+    {ctype} *const emitted = C;
+    C = R;
+    {loops}for (int i = 0; i < {c.m}; ++i) for (int j = 0; j < {c.n}; ++j) {{
+        {ctype} matmul = 0;
+        for (int k = 0; k < {c.k}; ++k) {{
+            {ctype} left, right;
+            {load(c.a, "left", "i", "k")}
+            {load(c.b, "right", "k", "j")}
+            matmul = GX_HAS_FMA ? {fma}(left, right, matmul) : left * right + matmul;
+        }}
+        {" ".join(c.epilogue)}
+    }}
+    return verdict("{c.name}", emitted, R, {items * c.m * c.n} * sizeof({ctype}));
+}}
+"""
+
+
+SUPPORT = """
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *aligned(size_t bytes) /* exactly so many bytes are ours, so that the sanitizer sees the end */
+{
+    unsigned char *block = malloc(bytes + 64);
+    block += 64 - (size_t)block % 64;
+    memset(block, 0xAB, bytes);
+    return block;
+}
+static int verdict(const char *name, const void *emitted, const void *reference, size_t bytes)
+{
+    const unsigned char *byte = emitted;
+    unsigned hash = 2166136261u;
+    for (size_t e = 0; e < bytes; ++e) hash = (hash ^ byte[e]) * 16777619u;
+    const int wrong = memcmp(emitted, reference, bytes) != 0;
+    printf("%s %08x %s\\n", name, hash, wrong ? "WRONG" : "ok");
+    return wrong;
+}
+"""
+FRESH = """
+static T *fresh_T(int count, unsigned seed)
+{
+    T *block = malloc((size_t)count * sizeof(T));
+    for (int e = 0; e < count; ++e) {
+        seed = seed * 1664525u + 1013904223u;
+        block[e] = (T)(int)(seed >> 8) / (1 << 23) - 1;
+    }
+    return block;
+}
+"""
+
+
+def program(vector_bytes: int, cases: list[Case] = CASES) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT / "templates"), undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    vector = environment.get_template("vector.h.j2").module
+    contract = environment.get_template("contract.c.j2").module
+    model = TargetModel.from_vector_bytes(vector_bytes)
+    contractions = [contraction(case, model) for case in cases]
+    return "".join(
+        [vector.prelude(["float32", "float64"], vector_bytes), contract.micro_kernels(micro_kernels(contractions))]
+        + [contract.contraction(c) for c in contractions]
+        + [SUPPORT, FRESH.replace("T", "float")]
+        + [FRESH.replace("T", "double")]
+        + [check(case, c) for case, c in zip(cases, contractions, strict=True)]
+        + ["int main(void)\n{\n    int wrong = 0;\n"]
+        + [f"    wrong += check_{c.name}();\n" for c in contractions]
+        + ["    return wrong;\n}\n"]
+    )
+
+
+# ---- Builds -------------------------------------------------------------------------------------
+
+
+def cpu_has(*features: str) -> bool:
+    try:
+        return set(features) <= set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+
+
+GCC = shutil.which("gcc") or shutil.which("cc")
+CLANG = shutil.which("clang") or shutil.which("clang-14")
+SANITIZE = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+AVX512, AVX2 = ["-mavx512f", "-mfma"], ["-mavx2", "-mfma"]
+
+# name: (vector bytes the program is rendered for, compiler, flags, CPU features needed)
+BUILDS = {
+    "gcc-avx512-threads": (64, GCC, ["-O3", *AVX512, "-fopenmp"], ("avx512f",)),
+    "gcc-native-sanitized": (64, GCC, ["-O0", "-march=native", *SANITIZE], ("avx512f",)),
+    "gcc-avx2": (32, GCC, ["-O2", *AVX2], ("avx2", "fma")),
+    "gcc-avx2-sanitized": (32, GCC, ["-O0", *AVX2, *SANITIZE], ("avx2", "fma")),
+    "gcc-avx512-file-on-avx2": (64, GCC, ["-O1", *AVX2], ("avx2", "fma")),
+    "gcc-128-bit-fma": (16, GCC, ["-O2", "-mfma"], ("fma",)),
+    "gcc-scalar-fma": (0, GCC, ["-O2", "-mfma"], ("fma",)),
+    "gcc-plain-128-bit": (16, GCC, ["-O2"], ()),
+    "gcc-plain": (0, GCC, ["-O2"], ()),
+    "clang-avx512": (64, CLANG, ["-O2", *AVX512], ("avx512f",)),
+    "clang-avx2": (32, CLANG, ["-O2", *AVX2], ("avx2", "fma")),
+}
+WITHOUT_FMA = {"gcc-plain-128-bit", "gcc-plain"}
+
+
+@pytest.fixture(scope="module")
+def hashes() -> dict[str, dict[str, str]]:
+    """The hash of each case in each build that ran so far."""
+    return {}
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_every_case_equals_the_triple_loop_bit_for_bit(build, tmp_path, hashes):
+    vector_bytes, compiler, flags, features = BUILDS[build]
+    if compiler is None or not cpu_has(*features):
+        pytest.skip("no such compiler or CPU here")
+    source = tmp_path / "cases.c"
+    source.write_text(program(vector_bytes))
+    subprocess.run([compiler, *FLAGS, *flags, str(source), "-o", str(tmp_path / "cases"), "-lm"], check=True)
+    run = subprocess.run([tmp_path / "cases"], capture_output=True, text=True, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    lines = [line.split() for line in run.stdout.splitlines()]
+    assert len(lines) == len(CASES), run.stderr
+    assert [name for name, _, verdict in lines if verdict != "ok"] == []
+    assert run.returncode == 0, run.stderr
+    hashes[build] = {name: value for name, value, _ in lines}
+
+
+def test_bits_do_not_depend_on_instruction_set_threads_or_compiler(hashes):
+    fused = {build: table for build, table in hashes.items() if build not in WITHOUT_FMA}
+    if len(fused) < 2:
+        pytest.skip("needs two builds with a hardware fma")
+    first, *others = fused.values()
+    assert all(table == first for table in others)

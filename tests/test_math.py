@@ -1,0 +1,354 @@
+"""The vector math of templates/math.h.j2 against references of higher precision, with every compiler at hand.
+
+The array loops are compiled as generated code is. The reference is the C library's long double; where that is no
+wider than double, and in a sample everywhere, mpmath is.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from graphc import vecmath
+
+Array = npt.NDArray[np.floating]
+
+UNARY = ["exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "sin", "cos"]
+BINARY = ["logaddexp", "pow"]
+PUBLIC = [f"gx_{name}{suffix}" for name in UNARY + BINARY for suffix in ("f", "")]
+CALLS_LIBM = {"gx_pow", "gx_sinf", "gx_sin", "gx_cosf", "gx_cos"}  # these loops are not vector code
+
+ULP = 2.0
+FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
+
+# Where the interesting things happen, and a little beyond: (low, high) in float32 and float64.
+DOMAIN = {
+    "exp": ((-106, 90), (-750, 712)),
+    "expm1": ((-20, 90), (-40, 712)),
+    "log": ((0, 8), (0, 8)),
+    "log1p": ((-1, 8), (-1, 8)),
+    "tanh": ((-12, 12), (-22, 22)),
+    "sigmoid": ((-106, 20), (-750, 40)),
+    "erf": ((-4.5, 4.5), (-6.5, 6.5)),
+    "sin": ((-1000, 1000), (-1000, 1000)),
+    "cos": ((-1000, 1000), (-1000, 1000)),
+}
+
+TEMPLATES = Path(__file__).parent.parent / "templates"
+HARNESS = """
+{{ math }}
+{% for name in names %}
+{% set real = 'float' if name.endswith('f') and name != 'gx_erf' else 'double' %}
+{% if name.startswith('gx_pow') or name.startswith('gx_logaddexp') %}
+void array_{{ name }}(const {{ real }} *restrict x, const {{ real }} *restrict y, {{ real }} *restrict z, long n);
+void array_{{ name }}(const {{ real }} *restrict x, const {{ real }} *restrict y, {{ real }} *restrict z, long n)
+{
+    for (long i = 0; i < n; i++) /* {{ name }} */
+        z[i] = {{ name }}(x[i], y[i]);
+}
+{% else %}
+void array_{{ name }}(const {{ real }} *restrict x, {{ real }} *restrict z, long n);
+void array_{{ name }}(const {{ real }} *restrict x, {{ real }} *restrict z, long n)
+{
+    for (long i = 0; i < n; i++) /* {{ name }} */
+        z[i] = {{ name }}(x[i]);
+}
+{% endif %}
+{% endfor %}
+"""
+REFERENCE = """
+#include <math.h>
+static long double sigmoidl(long double x) { return x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x)); }
+static long double logaddexpl(long double x, long double y)
+{
+    return x == y ? x + logl(2.0L) : (x > y ? x : y) + log1pl(expl(-fabsl(x - y)));
+}
+{% for name in unary %}
+void exact_{{ name }}(const long double *x, long double *z, long n)
+{
+    for (long i = 0; i < n; i++)
+        z[i] = {{ name }}l(x[i]);
+}
+{% endfor %}
+{% for name in binary %}
+void exact_{{ name }}(const long double *x, const long double *y, long double *z, long n)
+{
+    for (long i = 0; i < n; i++)
+        z[i] = {{ name }}l(x[i], y[i]);
+}
+{% endfor %}
+"""
+
+
+def environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+    )
+
+
+def harness(names: list[str]) -> str:
+    env = environment()
+    math = env.get_template("math.h.j2").render(used=vecmath.closure(names))
+    return env.from_string(HARNESS).render(math=math, names=names)
+
+
+def cpu_flags() -> set[str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def find_compilers() -> dict[str, list[str]]:
+    found = {name: [name] for name in ("gcc", "clang") if shutil.which(name)}
+    if "clang" not in found:
+        found |= {"clang": [name] for name in ("clang-14", "clang-16") if shutil.which(name)}
+    if importlib.util.find_spec("ziglang"):
+        found["zig"] = [sys.executable, "-m", "ziglang", "cc"]
+    return found
+
+
+COMPILERS = find_compilers()
+FIRST = next(iter(COMPILERS), "none")
+HAS_FMA = {"fma", "avx2"} <= cpu_flags()
+WIDE = ["-mprefer-vector-width=512"] if "avx512f" in cpu_flags() else []
+BUILDS: dict[str, tuple[str, list[str]]] = {f"{FIRST}-generic": (FIRST, [])}
+if HAS_FMA:
+    BUILDS |= {f"{name}-native": (name, ["-march=native", *WIDE]) for name in COMPILERS}
+    BUILDS |= {f"{name}-avx2": (name, ["-mavx2", "-mfma"]) for name in COMPILERS if name != "zig"}
+    BUILDS |= {f"{FIRST}-scalar": (FIRST, ["-mfma", "-fno-tree-vectorize"])}
+FMA_BUILDS = [name for name in BUILDS if not name.endswith("generic")]
+
+pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ctypes.CDLL]:
+    """Compiles the loops over all functions, once for each entry of BUILDS asked for."""
+
+    @functools.cache
+    def compiled(name: str) -> ctypes.CDLL:
+        folder = tmp_path_factory.mktemp(name)
+        compiler, flags = BUILDS[name]
+        (folder / "all.c").write_text(harness(PUBLIC))
+        command = [*COMPILERS[compiler], *FLAGS, *STRICT, *flags, "-shared", "-fPIC", "all.c", "-o", "all.so", "-lm"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return ctypes.CDLL(os.fspath(folder / "all.so"))
+
+    return compiled
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    if np.finfo(np.longdouble).nmant < 63:
+        pytest.skip("long double is no wider than double")
+    folder = tmp_path_factory.mktemp("reference")
+    (folder / "exact.c").write_text(environment().from_string(REFERENCE).render(unary=UNARY, binary=BINARY))
+    command = [*COMPILERS[FIRST], "-std=c99", "-O2", "-shared", "-fPIC", "exact.c", "-o", "exact.so", "-lm"]
+    subprocess.run(command, cwd=folder, check=True)
+    return ctypes.CDLL(os.fspath(folder / "exact.so"))
+
+
+def call(library: ctypes.CDLL, name: str, *operands: Array) -> Array:
+    """The loop `name` over arrays of one dtype."""
+    out = np.empty_like(operands[0])
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in (*operands, out)]
+    getattr(library, name)(*pointers, ctypes.c_long(out.size))
+    return out
+
+
+def dtype_of(name: str) -> type[np.floating]:
+    return np.float32 if name.removeprefix("gx_") not in UNARY + BINARY else np.float64
+
+
+def base_of(name: str) -> str:
+    base = name.removeprefix("gx_")
+    return base if base in UNARY + BINARY else base.removesuffix("f")
+
+
+@np.errstate(all="ignore")
+def edges(dtype: type[np.floating]) -> Array:
+    info = np.finfo(dtype)
+    values = [0, 1, 2, 3, 0.5, 1e-30, 40, 88.72, 709.78, info.tiny, info.smallest_subnormal, info.max, info.eps, np.inf, np.nan]
+    positive = np.array(values, dtype)
+    positive = np.concatenate([positive, np.nextafter(positive, dtype(np.inf)), np.nextafter(positive, dtype(0))])
+    return np.concatenate([positive, -positive])
+
+
+def bit_patterns(dtype: type[np.floating], n: int, rng: np.random.Generator) -> Array:
+    return np.frombuffer(rng.bytes(n * np.dtype(dtype).itemsize), dtype)
+
+
+@np.errstate(all="ignore")
+def samples(name: str, n: int = 100_000) -> tuple[Array, ...]:
+    """Operands for a function: its domain densely, all magnitudes, random bits and the edge cases."""
+    rng = np.random.default_rng(seed=5)
+    dtype, base = dtype_of(name), base_of(name)
+    special = edges(dtype)
+    if base in UNARY:
+        low, high = DOMAIN[base][dtype is np.float64]
+        parts = [np.linspace(low, high, n), rng.uniform(low, high, n), rng.choice([-1, 1], n) * 2.0 ** rng.uniform(-40, 6, n)]
+        return (np.concatenate([special, bit_patterns(dtype, n, rng), *(part.astype(dtype) for part in parts)]),)
+    x, y = (a.ravel() for a in np.meshgrid(special, special))
+    a = rng.uniform(-20, 20, n)
+    pairs = [
+        (a, a + rng.uniform(-4, 4, n)),
+        (abs(a), np.zeros(n)),
+        (-abs(a), np.zeros(n)),
+        (2.0 ** rng.uniform(-60, 3, n), -rng.uniform(0, 40, n)),
+        (2.0 ** rng.uniform(-3, 3, n), rng.uniform(-60, 60, n)),
+        (np.round(a), np.round(rng.uniform(-20, 20, n))),
+        (bit_patterns(dtype, n, rng), bit_patterns(dtype, n, rng)),
+    ]
+    return tuple(np.concatenate([s, *(p[i].astype(dtype) for p in pairs)]) for i, s in enumerate((x, y)))
+
+
+@np.errstate(all="ignore")
+def ulps(got: Array, exact: npt.NDArray[np.longdouble], scale: npt.NDArray[np.longdouble] | None = None) -> npt.NDArray[np.float64]:
+    """The distance in units in the last place of `scale` (by default of the exact value); inf where NaN, inf or a sign differs."""
+    info = np.finfo(got.dtype)
+    rounded = exact.astype(got.dtype)
+    finite = np.isfinite(rounded) & np.isfinite(got)
+    _, exponent = np.frexp(np.where(finite, exact if scale is None else scale, 1))
+    unit = np.ldexp(np.longdouble(1), np.maximum(exponent - 1, info.minexp) - info.nmant)
+    distance = np.where(finite, abs(got - exact) / unit, np.inf).astype(np.float64)
+    # the largest finite number and inf are neighbours
+    neighbours = np.isfinite(exact) & ~np.isnan(got) & (abs(np.clip(got, -info.max, info.max)) == info.max) & (abs(exact) > info.max)
+    distance[neighbours] = 0
+    distance[(rounded == got) & ~finite | np.isnan(rounded) & np.isnan(got)] = 0
+    zero = (exact == 0) & ((got != 0) | (np.signbit(got) != np.signbit(exact)))
+    distance[zero] = np.inf
+    return distance
+
+
+@np.errstate(all="ignore")
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "gx_pow"])
+@pytest.mark.parametrize("variant", [FIRST + "-generic", *FMA_BUILDS[:1]])
+def test_within_two_ulp(name: str, variant: str, build: Callable[[str], ctypes.CDLL], reference: ctypes.CDLL) -> None:
+    operands = samples(name)
+    got = call(build(variant), f"array_{name}", *operands)
+    wide = [a.astype(np.longdouble) for a in operands]
+    exact = call(reference, f"exact_{base_of(name)}", *wide)
+    scale = None
+    if base_of(name) == "logaddexp":  # a difference of two terms where both operands are negative
+        larger = np.maximum(*wide)
+        scale = np.where(larger < 0, np.maximum(-larger, exact - larger), exact)
+    distance = ulps(got, exact, scale)
+    worst = int(np.argmax(distance))
+    at = ", ".join(repr(a[worst]) for a in operands)
+    assert distance[worst] <= ULP, f"{name}({at}) = {got[worst]!r}, should be {exact[worst]!r}: {distance[worst]:.3f} ULP"
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_double_against_mpmath(name: str, build: Callable[[str], ctypes.CDLL]) -> None:
+    mpmath = pytest.importorskip("mpmath")
+    low, high = DOMAIN[name][1]
+    x = np.random.default_rng(3).uniform(low, high, 400)
+    got = call(build(list(BUILDS)[-1]), f"array_gx_{name}", x)
+    exact_of = {"sigmoid": lambda v: 1 / (1 + mpmath.exp(-v))}.get(name) or getattr(mpmath, name)
+    with mpmath.workdps(40):
+        for v, y in zip(x.tolist(), got.tolist(), strict=True):
+            exact = exact_of(mpmath.mpf(v))
+            rounded = float(exact)
+            if np.isinf(rounded):
+                assert y == rounded, (v, y)
+            else:
+                assert abs(mpmath.mpf(y) - exact) <= ULP * mpmath.mpf(float(np.spacing(abs(rounded)))), (v, y)
+
+
+inf, nan = np.inf, np.nan
+EDGE_CASES: list[tuple[str, tuple[float, ...], float]] = [
+    *[("exp", (x,), y) for x, y in [(0.0, 1.0), (-0.0, 1.0), (inf, inf), (-inf, 0.0), (nan, nan), (1e6, inf), (-1e6, 0.0)]],
+    *[("expm1", (x,), y) for x, y in [(0.0, 0.0), (-0.0, -0.0), (inf, inf), (-inf, -1.0), (nan, nan)]],
+    *[("log", (x,), y) for x, y in [(0.0, -inf), (-0.0, -inf), (1.0, 0.0), (-1.0, nan), (-inf, nan), (inf, inf), (nan, nan)]],
+    *[("log1p", (x,), y) for x, y in [(0.0, 0.0), (-0.0, -0.0), (-1.0, -inf), (-2.0, nan), (-inf, nan), (inf, inf), (nan, nan)]],
+    *[("tanh", (x,), y) for x, y in [(0.0, 0.0), (-0.0, -0.0), (inf, 1.0), (-inf, -1.0), (nan, nan)]],
+    *[("sigmoid", (x,), y) for x, y in [(0.0, 0.5), (-0.0, 0.5), (inf, 1.0), (-inf, 0.0), (nan, nan)]],
+    *[("erf", (x,), y) for x, y in [(0.0, 0.0), (-0.0, -0.0), (inf, 1.0), (-inf, -1.0), (nan, nan)]],
+    *[("sin", (x,), y) for x, y in [(0.0, 0.0), (-0.0, -0.0), (inf, nan), (nan, nan)]],
+    *[("cos", (x,), y) for x, y in [(0.0, 1.0), (-0.0, 1.0), (-inf, nan), (nan, nan)]],
+    *[("logaddexp", (x, y), z) for x, y, z in [(-inf, -inf, -inf), (inf, inf, inf), (inf, -inf, inf), (-inf, 3.0, 3.0)]],
+    *[("logaddexp", (x, y), z) for x, y, z in [(5.0, inf, inf), (nan, 1.0, nan), (1.0, nan, nan), (nan, inf, nan)]],
+    *[("pow", (x, y), z) for x, y, z in [(nan, 0.0, 1.0), (1.0, nan, 1.0), (-1.0, inf, 1.0), (-1.0, -inf, 1.0)]],
+    *[("pow", (x, y), z) for x, y, z in [(0.0, -1.0, inf), (-0.0, -1.0, -inf), (-0.0, -2.0, inf), (-0.0, 3.0, -0.0)]],
+    *[("pow", (x, y), z) for x, y, z in [(-2.0, 3.0, -8.0), (-2.0, 2.0, 4.0), (-2.0, 0.5, nan), (-inf, 0.5, inf)]],
+    *[("pow", (x, y), z) for x, y, z in [(-inf, -3.0, -0.0), (-inf, 3.0, -inf), (0.5, inf, 0.0), (0.5, -inf, inf), (-1.0, nan, nan)]],
+    *[("pow", (x, y), z) for x, y, z in [(2.0, -inf, 0.0), (0.0, 0.0, 1.0), (0.0, inf, 0.0), (-0.0, -inf, inf), (2.0, 127.0, 2.0**127)]],
+]
+
+
+@pytest.mark.parametrize("suffix", ["f", ""])
+@pytest.mark.parametrize(("base", "arguments", "expected"), EDGE_CASES)
+def test_edge_case(base: str, arguments: tuple[float, ...], expected: float, suffix: str, build: Callable[[str], ctypes.CDLL]) -> None:
+    name = f"gx_{base}{suffix}"
+    for variant in (FIRST + "-generic", *FMA_BUILDS[:1]):
+        # long enough that the vector code is met as well as the scalar remainder
+        operands = [np.full(67, a, dtype_of(name)) for a in arguments]
+        got = call(build(variant), f"array_{name}", *operands)
+        np.testing.assert_array_equal(got, expected)
+        if not np.isnan(expected):
+            np.testing.assert_array_equal(np.signbit(got), np.signbit(expected))
+
+
+@pytest.mark.skipif(len(FMA_BUILDS) < 2, reason="needs fused multiply-add and two ways to compile")
+@pytest.mark.parametrize("variant", FMA_BUILDS[1:])
+def test_same_bits_from_every_compiler(variant: str, build: Callable[[str], ctypes.CDLL]) -> None:
+    for name in PUBLIC:
+        if name == "gx_pow":
+            continue  # the C library's, and zig brings its own
+        operands = samples(name, 20_000)
+        if base_of(name) in ("sin", "cos"):
+            operands = tuple(np.clip(a, -1e6, 1e6) for a in operands)  # beyond, the C library's
+        ours, theirs = (call(build(v), f"array_{name}", *operands) for v in (FMA_BUILDS[0], variant))
+        bits = f"u{ours.itemsize}"
+        same = (ours.view(bits) == theirs.view(bits)) | (np.isnan(ours) & np.isnan(theirs))
+        assert same.all(), f"{name}: {np.count_nonzero(~same)} differ"
+
+
+@pytest.mark.parametrize("compiler", [name for name in COMPILERS if name != "zig"])
+def test_each_function_stands_alone(compiler: str, tmp_path: Path) -> None:
+    """Only what is used is emitted, and that compiles without a warning."""
+    for name in PUBLIC:
+        source = tmp_path / f"{name}.c"
+        source.write_text(harness([name]))
+        command = [*COMPILERS[compiler], "-std=c99", "-fsyntax-only", *STRICT, os.fspath(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif("gcc" not in COMPILERS or not HAS_FMA, reason="reads the vectoriser's report of gcc on x86")
+def test_loops_become_vector_code(tmp_path: Path) -> None:
+    source = tmp_path / "all.c"
+    source.write_text(harness(PUBLIC))
+    command = ["gcc", *FLAGS, "-march=native", *WIDE, "-fopt-info-vec-optimized", "-c", "all.c", "-o", "all.o"]
+    report = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    width = "64 byte" if WIDE else "32 byte"
+    vectorised = {int(line.split(":")[1]) for line in report.splitlines() if f"vectorized using {width}" in line}
+    lines = {line.split("/* ")[1].split()[0]: i for i, line in enumerate(source.read_text().splitlines(), 1) if "i++) /* gx_" in line}
+    assert {name for name in PUBLIC if lines[name] not in vectorised} == CALLS_LIBM
+
+
+def test_closure_lists_callees_first() -> None:
+    assert vecmath.closure(["gx_logf", "gx_expf"]) == ["gx_bitsf", "gx_exp_tailf", "gx_expf", "gx_log_sumf", "gx_logf"]
+    everything = vecmath.closure(PUBLIC)
+    assert everything == list(vecmath.DEPENDS)
+    for name in everything:
+        assert all(everything.index(callee) < everything.index(name) for callee in vecmath.DEPENDS[name])
+    with pytest.raises(KeyError):
+        vecmath.closure(["gx_gamma"])
