@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from benchmarks.workload import Workload
 
-__all__ = ["Machine", "measure"]
+__all__ = ["Machine", "cores", "measure"]
 
 SERIAL_BELOW = 10e-6  # seconds on one core: below that, waking a second core costs more than it brings
 SECONDS = 0.15  # of one measurement, of which the best of three counts
@@ -45,6 +46,11 @@ class Machine:
         return max(arithmetic, movement), cores, "flops" if arithmetic > movement else "bytes"
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def measure() -> Machine:
     """Build limits.c and run it. Raises RuntimeError where that does not work (no compiler, not x86-64, no OpenMP)."""
     compiler = os.environ.get("CC", "gcc")
@@ -65,14 +71,14 @@ def measure() -> Machine:
     for function in (library.peak_float, library.peak_double):
         function.restype, function.argtypes = ctypes.c_double, [ctypes.c_int, ctypes.c_double]
     library.triad.restype, library.triad.argtypes = ctypes.c_double, [ctypes.c_int, ctypes.c_size_t, ctypes.c_double]
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = cores()
     peak, memory = {}, {}
-    for cores in {1, available}:
-        peak["float32", cores] = _best(lambda cores=cores: library.peak_float(cores, SECONDS))
-        peak["float64", cores] = _best(lambda cores=cores: library.peak_double(cores, SECONDS))
-        memory[cores] = _best(lambda cores=cores: library.triad(cores, 1 << 30, 2 * SECONDS))
+    for n in {1, available}:
+        peak["float32", n] = _best(lambda n=n: library.peak_float(n, SECONDS))
+        peak["float64", n] = _best(lambda n=n: library.peak_double(n, SECONDS))
+        memory[n] = _best(lambda n=n: library.triad(n, 1 << 30, 2 * SECONDS))
     return Machine(available, peak, memory, library)
 
 
-def _best(measurement):  # type: ignore[no-untyped-def]
+def _best(measurement: Callable[[], float]) -> float:
     return max(measurement() for _ in range(3))

@@ -17,7 +17,7 @@ ROTATION = 16
 """Batches in rotation: enough that no loop can hoist anything out, few enough that they stay in the cache."""
 
 EXP, EXP64 = 16, 28
-"""Flops of one exp, log or tanh: a range reduction (2 fused multiply-adds) and a polynomial of degree 5 (11 for float64)."""
+"""Flops of one exp, log or tanh: range reduction, scaling (3 multiply-adds) and a polynomial of degree 5, or 11."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,7 +66,9 @@ class Workload:
         slots = {name: np.zeros_like(value) for name, value in values.items()}
         batches = self.batches()
         for i in range(steps):
-            batch = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in batches[i % len(batches)].items()}
+            batch = {
+                n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in batches[i % len(batches)].items()
+            }
             loss, gradients = self.reference(**batch, **values)
             for name, value in values.items():
                 slots[name] = self.momentum * slots[name] + gradients[name]

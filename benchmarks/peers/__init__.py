@@ -2,15 +2,16 @@
 
 Data are converted to each library's own arrays before anything is timed. A peer is a module with
 
-    VERSION      () -> str, importing the library (ImportError where it is not installed)
-    THREADS      () -> str
+    LIBRARY      what is imported
+    version      () -> str, importing the library (ImportError where it is not installed)
+    threads      () -> str
     build        (workload, mode) -> Contender, or raises Cannot with the reason
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from types import ModuleType
@@ -18,10 +19,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.workload import Array
 
-__all__ = ["PEERS", "Cannot", "Contender", "Peer", "repeat"]
+__all__ = ["PEERS", "Cannot", "Contender", "Peer", "Rotation"]
 
 
-class Cannot(Exception):
+class Cannot(Exception):  # noqa: N818  (a peer raises Cannot("...") as a sentence)
     """This peer cannot run this row; the message says why."""
 
 
@@ -29,7 +30,7 @@ class Cannot(Exception):
 class Contender:
     reset: Callable[[], None]  # back to the initial parameters
     run: Callable[[int], None]  # that many steps, and wait for their end
-    state: Callable[[], dict[str, Array]]  # the loss of the last step (before its update); parameters, or gradients
+    state: Callable[[], dict[str, Array]]  # loss of the last step (before its update); parameters, or gradients
 
 
 class Peer(NamedTuple):
@@ -54,28 +55,30 @@ PEERS: dict[str, Peer] = {
 }
 
 
-def repeat(call: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], wait: Callable[[Any], Any] | None = None) -> Any:
-    """``run`` and a cell with the last result, for a function called with the arguments in rotation."""
-    rotation: Any = None
-    last: list[Any] = [None]
-    arguments = list(arguments)
-    single = arguments[0] if len(arguments) == 1 else None
+class Rotation:
+    """A function called with each batch in turn (a tuple, or a dict by name), or a list of functions called in turn."""
 
-    def rewind() -> None:
-        nonlocal rotation
-        rotation = cycle(arguments)
+    def __init__(self, function: Any, batches: Sequence[Any] = ()) -> None:
+        self.function = function
+        self.batches = batches
+        self.last: Any = None  # the latest result
+        self.rewind()
 
-    def run(n: int) -> None:
-        result = None
-        if single is not None and not single:
-            for _ in range(n):
+    def rewind(self) -> None:
+        self._turn = cycle(self.function if isinstance(self.function, list) else self.batches)
+
+    def run(self, n: int) -> None:
+        function, result = self.function, None
+        if isinstance(function, list):
+            for call in islice(self._turn, n):
                 result = call()
+        elif not self.batches[0]:
+            for _ in range(n):
+                result = function()
+        elif isinstance(self.batches[0], dict):
+            for batch in islice(self._turn, n):
+                result = function(**batch)
         else:
-            for values in islice(rotation, n):
-                result = call(*values)
-        if wait is not None:
-            wait(result)
-        last[0] = result
-
-    rewind()
-    return run, rewind, last
+            for batch in islice(self._turn, n):
+                result = function(*batch)
+        self.last = result

@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Cannot, Contender, repeat
+from benchmarks.peers import Cannot, Contender, Rotation
 from benchmarks.workload import Array, Workload
 
+LIBRARY = "jax.numpy"
 
-def VERSION() -> str:
+
+def version() -> str:
     import jax
 
     return jax.__version__
 
 
-def THREADS() -> str:
+def threads() -> str:
     import os
 
     return f"its default (all cores: {os.cpu_count()})"
@@ -53,13 +55,13 @@ def _gradients(workload: Workload, mode: str) -> Contender:
         value.block_until_ready()  # all outputs of one call become ready together
         return value, gradients
 
-    run, rewind, last = repeat(call, arguments)
+    rotation = Rotation(call, arguments)
 
     def state() -> dict[str, Array]:
-        value, gradients = last[0]
+        value, gradients = rotation.last
         return {"loss": np.asarray(value)} | {n: np.asarray(g) for n, g in zip(workload.wrt, gradients, strict=True)}
 
-    return Contender(rewind, run, state)
+    return Contender(rotation.rewind, rotation.run, state)
 
 
 def _step(workload: Workload, mode: str) -> Contender:
@@ -71,7 +73,9 @@ def _step(workload: Workload, mode: str) -> Contender:
     rate, mu = workload.learning_rate, workload.momentum
 
     def loss(parameters: Any, batch: Any) -> Any:
-        return formula(jnp, **dict(zip(names, parameters, strict=True)), **dict(zip(workload.inputs, batch, strict=True)))
+        return formula(
+            jnp, **dict(zip(names, parameters, strict=True)), **dict(zip(workload.inputs, batch, strict=True))
+        )
 
     def step(state: Any, batch: Any) -> Any:
         parameters, speed = state
@@ -96,7 +100,9 @@ def _step(workload: Workload, mode: str) -> Contender:
             cell[:] = whole(cell[0], data, n)
             jax.block_until_ready(cell)
 
-        rewind = lambda: None  # noqa: E731
+        def rewind() -> None:
+            pass
+
     else:
         once = jax.jit(step, donate_argnums=0)
 
@@ -104,7 +110,12 @@ def _step(workload: Workload, mode: str) -> Contender:
             cell[:] = once(cell[0], batch)
 
         batches = [tuple(jnp.array(a) for a in batch.values()) for batch in workload.batches()]
-        run, rewind, _ = repeat(call, batches, wait=lambda _: jax.block_until_ready(cell))
+        rotation = Rotation(call, batches)
+        rewind = rotation.rewind
+
+        def run(n: int) -> None:
+            rotation.run(n)
+            jax.block_until_ready(cell)
 
     def reset() -> None:
         rewind()

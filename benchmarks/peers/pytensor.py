@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Cannot, Contender, repeat
+from benchmarks.peers import Cannot, Contender, Rotation
 from benchmarks.workload import Array, Workload
 
+LIBRARY = "pytensor.tensor"
 
-def VERSION() -> str:
+
+def version() -> str:
+    # What it says of BLAS stands in threads().
+    logging.getLogger("pytensor.tensor.blas").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own remark on BLAS stands in THREADS
+        warnings.simplefilter("ignore")
         import pytensor
 
     return pytensor.__version__
 
 
-def THREADS() -> str:
+def threads() -> str:
     import pytensor
 
-    return f"its default; BLAS of the C mode: {pytensor.config.blas__ldflags or 'none found'}; Numba calls SciPy's"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        blas = pytensor.config.blas__ldflags
+    return f"its default; BLAS: {blas or 'none found'} (C mode), SciPy's (Numba mode)"
 
 
 def build(workload: Workload, mode: str, option: str | None = "CVM") -> Contender:
-    VERSION()
+    version()
     import pytensor
     import pytensor.tensor as pt
     import pytensor.tensor.special
 
     if mode != "call":
-        raise Cannot("its loop (scan) is not a way to run updates")
+        raise Cannot("its loop (scan) copies the state; its time per call stands for it")
     inputs = {name: pt.tensor(name, dtype=a.dtype.name, shape=a.shape[1:]) for name, a in workload.inputs.items()}
     parameters = {n: pytensor.shared(v.copy(), name=n, shape=v.shape) for n, v in workload.parameters.items()}
     values = inputs | parameters
@@ -57,19 +65,19 @@ def build(workload: Workload, mode: str, option: str | None = "CVM") -> Contende
             list(inputs.values()), [pytensor.Out(o, borrow=True) for o in outputs], updates=updates, mode=option
         )
     function.trust_input = True
-    run, rewind, last = repeat(function, [tuple(np.asarray(a) for a in batch.values()) for batch in workload.batches()])
+    rotation = Rotation(function, [tuple(np.asarray(a) for a in batch.values()) for batch in workload.batches()])
 
     def reset() -> None:
-        rewind()
+        rotation.rewind()
         for name, value in workload.parameters.items():
             parameters[name].set_value(value.copy(), borrow=True)
         for slot in slots:
             slot.set_value(np.zeros_like(slot.get_value(borrow=True)), borrow=True)
 
     def state() -> dict[str, Array]:
-        value, *gradients = last[0]
+        value, *gradients = rotation.last
         if parameters:
             return {"loss": np.asarray(value)} | {name: p.get_value() for name, p in parameters.items()}
         return {"loss": np.asarray(value)} | {n: np.asarray(g) for n, g in zip(workload.wrt, gradients, strict=True)}
 
-    return Contender(reset, run, state)
+    return Contender(reset, rotation.run, state)

@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Cannot, Contender, repeat
+from benchmarks.peers import Cannot, Contender, Rotation
 from benchmarks.workload import Array, Workload
 
+LIBRARY = "torch"
 
-def VERSION() -> str:
+
+def version() -> str:
     import torch
 
     return torch.__version__
 
 
-def THREADS() -> str:
+def threads() -> str:
     import torch
 
     return str(torch.get_num_threads())
@@ -26,7 +28,7 @@ def build(workload: Workload, mode: str, option: str | None = "eager") -> Conten
     import torch
 
     if mode != "call":
-        raise Cannot("no loop inside C")
+        raise Cannot("no loop inside C; its time per call stands for it")
     formula, compiled = workload.formulas["torch"], option == "compile"
     names, wrt = list(workload.inputs), list(workload.wrt)
     # Labels are int64: the losses take nothing else.
@@ -83,10 +85,10 @@ def build(workload: Workload, mode: str, option: str | None = "eager") -> Conten
             value = formula(torch, *values)
             return value, torch.autograd.grad(value, [values[i] for i in places])
 
-    run, rewind, last = repeat(call, arguments)
+    rotation = Rotation(call, arguments)
 
     def reset() -> None:
-        rewind()
+        rotation.rewind()
         with torch.no_grad():
             for p, value in zip(parameters, workload.parameters.values(), strict=True):
                 p.copy_(torch.from_numpy(np.asarray(value)))
@@ -96,8 +98,8 @@ def build(workload: Workload, mode: str, option: str | None = "eager") -> Conten
     def state() -> dict[str, Array]:
         if parameters:
             values = zip(workload.parameters, parameters, strict=True)
-            return {"loss": last[0].detach().numpy()} | {n: p.detach().numpy().copy() for n, p in values}
-        value, gradients = last[0]
+            return {"loss": rotation.last.detach().numpy()} | {n: p.detach().numpy().copy() for n, p in values}
+        value, gradients = rotation.last
         return {"loss": value.detach().numpy()} | {n: g.detach().numpy() for n, g in zip(wrt, gradients, strict=True)}
 
-    return Contender(reset, run, state)
+    return Contender(reset, rotation.run, state)

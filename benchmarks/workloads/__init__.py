@@ -26,7 +26,9 @@ ROWS: dict[str, Row] = {
     "product": Row(product, product),
     "tiny-mlp": Row(lambda: mlp("tiny-mlp", (2, 8, 2), batch=8), lambda: mlp("tiny-mlp", (2, 4, 2), batch=3)),
     "digits-mlp": Row(lambda: mlp("digits-mlp", (64, 32, 10), batch=32), lambda: mlp("digits-mlp", (7, 5, 3), batch=4)),
-    "mnist-mlp": Row(lambda: mlp("mnist-mlp", (784, 256, 10), batch=128), lambda: mlp("mnist-mlp", (20, 9, 4), batch=6)),
+    "mnist-mlp": Row(
+        lambda: mlp("mnist-mlp", (784, 256, 10), batch=128), lambda: mlp("mnist-mlp", (20, 9, 4), batch=6)
+    ),
     "wide-mlp": Row(lambda: mlp("wide-mlp", (1024, 1024, 10), batch=256), lambda: mlp("wide-mlp", (8, 8, 3), batch=5)),
     "deep-mlp": Row(
         lambda: mlp("deep-mlp", (784, 512, 512, 10), batch=256, momentum=0.9),

@@ -58,8 +58,8 @@ def fit(points: int) -> Workload:
         "y": np.tile(y, (ROTATION, 1)),
     }
     return Workload(
-        key="fit", what=f"float64, three exponentials, {points} points: value and gradient", inputs=inputs, parameters={},
-        wrt=("theta",), formulas=everywhere(formula), reference=reference, numpy=numpy,
+        key="fit", what=f"float64, three exponentials, {points} points: value and gradient",
+        inputs=inputs, parameters={}, wrt=("theta",), formulas=everywhere(formula), reference=reference, numpy=numpy,
         # Per point: three exps of a product, their weighted sum, the error and its square, two sums per curve.
         flops=points * (3 * (EXP64 + 1) + 6 + 3 + 2 * 6 + 1), bytes=8 * (2 * points + 6 + 7), loop=False,
     )  # fmt: skip

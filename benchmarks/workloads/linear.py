@@ -1,5 +1,6 @@
 """Linear classifiers of the lecture on CIFAR-10's shape (3072 pixels and a one): softmax, and the multiclass SVM."""
 
+# ruff: noqa: N803, N806  (W, X: the letters of the formulas)
 from __future__ import annotations
 
 from typing import Any
@@ -83,7 +84,10 @@ def svm_scores(scores: Array, labels: Array) -> tuple[float, Array]:
 
 
 LOSSES: dict[str, Any] = {
-    "softmax": (softmax_scores, {"graphc": softmax_graphc, "jax": softmax_jax, "torch": softmax_torch, "pytensor": softmax_pytensor}),
+    "softmax": (
+        softmax_scores,
+        {"graphc": softmax_graphc, "jax": softmax_jax, "torch": softmax_torch, "pytensor": softmax_pytensor},
+    ),
     "svm": (svm_scores, {"graphc": svm_graphc, "jax": svm_jax, "torch": svm_torch, "pytensor": svm_pytensor}),
 }  # fmt: skip
 
@@ -121,9 +125,9 @@ def linear(kind: str, features: int, classes: int, *, batch: int) -> Workload:
         return step
 
     return Workload(
-        key=f"linear-{kind}", what=f"{features}x{classes} scores, {kind} loss, batch {batch}, L2, SGD", inputs=inputs,
-        parameters=parameters, wrt=("W",), formulas=formulas, reference=reference, numpy=numpy,
+        key=f"linear-{kind}", what=f"{features}x{classes} scores, {kind} loss, batch {batch}, L2, SGD",
+        inputs=inputs, parameters=parameters, wrt=("W",), formulas=formulas, reference=reference, numpy=numpy,
         # Scores and the gradient of W, both from one reading of X; L2: a multiply-add for the loss, one for the update.
-        flops=2 * (2 * batch * features * classes) + 4 * features * classes + (EXP * batch * classes if kind == "softmax" else 0),
+        flops=2 * (2 * batch + 2) * features * classes + (EXP * batch * classes if kind == "softmax" else 0),
         bytes=cost_of_step(inputs, parameters), learning_rate=0.001,
     )  # fmt: skip

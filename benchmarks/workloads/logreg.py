@@ -1,5 +1,6 @@
 """Logistic regression by full-batch gradient descent: a tall matrix that should be read once."""
 
+# ruff: noqa: N803, N806  (W, X: the letters of the formulas)
 from __future__ import annotations
 
 from typing import Any
@@ -82,8 +83,9 @@ def logreg(rows: int, features: int) -> Workload:
     inputs = {"X": X, "y": y}
     parameters = {"w": rng.normal(0, 0.1, features).astype(np.float32), "b": np.zeros((), np.float32)}
     return Workload(
-        key="logreg", what=f"logistic regression {rows:,} x {features}, full batch, SGD", inputs=inputs, parameters=parameters,
-        wrt=("w", "b"), formulas={"graphc": graphc, "jax": jax, "torch": torch, "pytensor": pytensor}, reference=reference,
-        numpy=numpy, flops=rows * (2 * 2 * features + 2 * EXP + 8), bytes=cost_of_step(inputs, parameters),
+        key="logreg", what=f"logistic regression {rows:,} x {features}, full batch, SGD",
+        inputs=inputs, parameters=parameters, wrt=("w", "b"), reference=reference, numpy=numpy,
+        formulas={"graphc": graphc, "jax": jax, "torch": torch, "pytensor": pytensor},
+        flops=rows * (2 * 2 * features + 2 * EXP + 8), bytes=cost_of_step(inputs, parameters),
         learning_rate=0.1, loop=False,
     )  # fmt: skip

@@ -15,7 +15,7 @@ def formula(xp: Any, x: Any, y: Any, z: Any) -> Any:
     return (x + y) * z
 
 
-def reference(x: Array, y: Array, z: Array) -> tuple[float, dict[str, Array]]:
+def reference(x: Array, y: Array, z: Array) -> tuple[Any, dict[str, Array]]:
     return (x + y) * z, {"x": z, "y": z, "z": x + y}
 
 

@@ -46,9 +46,9 @@ def numpy(workload: Workload, parameters: dict[str, Array]) -> Any:
 
 
 def rosenbrock(size: int) -> Workload:
-    start = np.resize(np.float32([-1.2, 1.0]), size)
+    start = np.resize(np.array([-1.2, 1.0], np.float32), size)
     return Workload(
-        key="rosenbrock", what=f"{size}-dimensional Rosenbrock, gradient-descent step", inputs={}, parameters={"x": start},
-        wrt=("x",), formulas=everywhere(formula), reference=reference, numpy=numpy, flops=12 * size, bytes=2 * 4 * size,
-        learning_rate=2e-4,
+        key="rosenbrock", what=f"{size}-dimensional Rosenbrock, gradient-descent step",
+        inputs={}, parameters={"x": start}, wrt=("x",), formulas=everywhere(formula),
+        reference=reference, numpy=numpy, flops=12 * size, bytes=2 * 4 * size, learning_rate=2e-4,
     )  # fmt: skip

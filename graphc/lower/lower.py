@@ -180,7 +180,7 @@ class _Lowering:
         if check not in self.checks:
             self.checks.append(check)
 
-    def reduce(self, node: Node, stem: str, operand: Operand, reduced: Sequence[int]) -> Load:
+    def reduce(self, node: Node, stem: str, operand: Operand, reduced: Sequence[int]) -> Operand:
         source = node.operands[0]
         kept = [axis for axis in range(source.ndim) if axis not in reduced]
         order = [*kept, *sorted(reduced, key=lambda axis: -abs(self.stride(operand, axis)))]
@@ -188,6 +188,8 @@ class _Lowering:
         axes = [source.shape[axis] for axis in order]
         moved = _moved(operand, values, ())
         kind = node.op.name
+        if all(extent == 1 for extent in axes[len(kept) :]):
+            return Literal(0, node.dtype) if kind.startswith("arg") else moved
         return self.define(
             stem, node, axes, len(kept), kind, (moved,), Reduction(kind, self.lanes(kind, (moved,), axes, len(kept)))
         )
@@ -220,8 +222,8 @@ class _Lowering:
             _moved(operand, [Index.of(labels.index(label), extents[label]) for label in own], ())
             for operand, own in zip(operands, (a_axes, b_axes), strict=True)
         ]
-        if not summed:
-            return self.define(stem, node, axes, len(axes), "multiply", moved)
+        if all(extents[label] == 1 for label in summed):
+            return self.define(stem, node, axes[: len(out_axes)], len(out_axes), "multiply", moved)
         matrix_product = set(a_axes) - set(b_axes) and set(b_axes) - set(a_axes)
         lanes = 1 if matrix_product else self.lanes("dot", moved, axes, len(out_axes))
         return self.define(stem, node, axes, len(out_axes), "dot", moved, Reduction("dot", lanes))

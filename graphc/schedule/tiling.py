@@ -20,6 +20,7 @@ __all__ = [
     "Tiling",
     "choose_tiling",
     "micro_kernels",
+    "transposed_dtypes",
 ]
 
 ELEMENT_BYTES = {"float32": 4, "float64": 8}
@@ -27,13 +28,17 @@ C_TYPE = {"float32": "float", "float64": "double"}
 PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
 
 LOCAL_NAMES = frozenset(
-    """i j k i0 j0 k0 i_block i_end j_first j_end first end item part parts space mine panel packed_a rows_of_a
+    """i j k i0 j0 k0 i_block i_end k_block j_block k_last j_last block j_first j_end first end item part parts space mine panel packed_a rows_of_a
     sums tile row rows columns depth e""".split()
 )
 """Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
 
-# Measured (2 cores, AVX-512, gcc 12 and its libgomp): waking a second thread costs 2 to 4 us, the time of half a
-# million multiply-adds on one core. Below this many per thread the second thread is not worth waking.
+# What a first-level TLB reaches: 64 pages. A tile that walks down a longer column misses it at every step.
+TLB_BYTES = 64 * 4096
+
+# Measured (2 cores, AVX-512, gcc 12 and its libgomp): sharing a loop costs about 1 us while the other thread still
+# spins from the last one, 100 us once it sleeps. A million multiply-adds are 9 us on one core: below this per thread
+# the second thread gains little at best and costs much at worst.
 MULTIPLY_ADDS_PER_THREAD = 1_000_000
 
 
@@ -93,6 +98,8 @@ class Tiling:
     a_row: int  # the strides with which the register tile walks A and B
     a_k: int
     b_k: int
+    transpose_b: bool  # memory of B runs along k, so that packing transposes it
+    panel_depth: int  # rows of a packed panel, with room for whole blocks to transpose
     a_shared: bool
     a_offset: int
     panel_offset: int
@@ -162,6 +169,10 @@ class Contraction:
         return C_TYPE[self.dtype]
 
     @property
+    def prefix(self) -> str:
+        return PREFIX[self.dtype]
+
+    @property
     def batch_count(self) -> int:
         return prod(extent for _, extent in self.batch)
 
@@ -206,6 +217,11 @@ def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
     return list(dict.fromkeys(kernel for c in contractions for kernel, _ in c.tile_cases))
 
 
+def transposed_dtypes(contractions: Iterable[Contraction]) -> list[str]:
+    """The dtypes for which a file needs the block transpose of the vector prelude."""
+    return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b))
+
+
 def choose_tiling(
     m: int,
     n: int,
@@ -229,7 +245,7 @@ def choose_tiling(
     lanes = model.lanes(dtype)
     items = prod(extent for _, extent in batch)
 
-    best_mr, best_nv = register_tile(m, n, k, lanes, model)
+    best_mr, best_nv = register_tile(m, n, k, dtype, model)
     nv = nv or best_nv
     mr = mr or best_mr
     width = nv * lanes
@@ -241,15 +257,15 @@ def choose_tiling(
 
     b_in_place = b.kind == "direct" and b.col_stride == 1
     if pack_b is None:
-        pack_b = not b_in_place or (m > 4 * mr and k * n * size > model.l1_bytes)
-    a_in_place = a.kind == "direct"
+        far = panels > 1 and (k * n * size > model.l2_bytes or crowded(b.row_stride * size, k))
+        pack_b = not b_in_place or (far and m >= 2 * mr)
     if pack_a is None:
-        along = a.along or ("i" if a_in_place and a.row_stride == 1 else "k")
-        big = m * k * size > model.l1_bytes and panels > 4
-        pack_a = "" if a_in_place and not big else {"i": "panels", "k": "rows"}[along]
+        along = a.along or ("i" if a.row_stride == 1 else "k")
+        far = a.row_stride == 1 and panels >= 4 and k * a.col_stride * size > TLB_BYTES
+        pack_a = {"i": "panels", "k": "rows"}[along] if a.kind != "direct" or far else ""
 
     if not kc:
-        kc = k if k * width * size <= model.l1_bytes or not pack_b else 256
+        kc = k if k * width * size <= model.l2_bytes // 2 else model.l2_bytes // (4 * width * size)
     kc = max(1, min(kc, k))
     blocked_k = kc < k
     if not mc:
@@ -269,8 +285,13 @@ def choose_tiling(
     b_shared = bool(pack_b) and parallel == "rows"
     a_shared = bool(pack_a) and parallel == "columns"
     panel_offset = 0
+    transpose_b = bool(pack_b) and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k"
+    panel_depth = k if b_shared else kc
+    if transpose_b:
+        kc = -(-kc // lanes) * lanes if blocked_k else kc
+        panel_depth = -(-panel_depth // lanes) * lanes
     if pack_b:
-        panel_offset = shared.take(panels * width * k) if b_shared else own.take(kc * width)
+        panel_offset = shared.take(panels * width * panel_depth) if b_shared else own.take(panel_depth * width)
     a_offset = 0
     if pack_a:
         a_elements = mc * (a_row if pack_a == "rows" else k)
@@ -279,7 +300,7 @@ def choose_tiling(
 
     return Tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
-        max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
+        max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k, transpose_b=transpose_b, panel_depth=panel_depth,
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
         shared_elements=shared.total, part_elements=own.total,
         workspace_bytes=(shared.total + own.total * max_parts) * size,
@@ -299,19 +320,27 @@ class Offsets:
         return offset
 
 
+def crowded(stride_bytes: int, count: int) -> bool:
+    """Lines so far apart fall on the same few sets of a cache and push each other out."""
+    return stride_bytes % 2048 == 0 and count > 32
+
+
 def padded(k: int, lanes: int) -> int:
     """A row length whose rows do not fall on the same cache sets: an odd number of 64-byte lines."""
     lines = -(-k // 16)
     return 16 * (lines | 1)
 
 
-def register_tile(m: int, n: int, k: int, lanes: int, model: TargetModel) -> tuple[int, int]:
+def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tuple[int, int]:
     """Rows and vectors of the tile that cover m x n in the fewest cycles, by a count of what the CPU does per k."""
+    lanes = model.lanes(dtype)
     columns = max(1, -(-n // lanes))
+    size = ELEMENT_BYTES[dtype]
     spare = 1 + (model.registers < 32)
 
     def cycles(rows: int, vectors: int) -> float:
-        per_k = max(rows * vectors / 2, (rows + vectors) / 2, 4.0)
+        # Two multiply-adds and two loads a cycle, a latency of 4 cycles, the loop, and B coming from L2.
+        per_k = max(rows * vectors / 2, (rows + vectors) / 2, 4.5) + 0.25 + vectors * (0.15 if k * vectors * lanes * size > model.l1_bytes // 2 else 0.05)
         return max(1, k) * per_k + rows * vectors * 1.5 + 12
 
     def cost(rows: int, vectors: int) -> float:
@@ -321,12 +350,12 @@ def register_tile(m: int, n: int, k: int, lanes: int, model: TargetModel) -> tup
         total += full_c * cycles(rest_r, vectors) if rest_r else 0
         total += full_r * cycles(rows, rest_c) if rest_c else 0
         total += cycles(rest_r, rest_c) if rest_r and rest_c else 0
-        return total * (1.0 + 0.01 * (bool(rest_r) + bool(rest_c)))
+        return total * (1.0 + 0.03 * (bool(rest_r) + bool(rest_c)))
 
     shapes = [
         (rows, vectors)
         for vectors in (1, 2, 3, 4)
-        for rows in range(1, 15)
+        for rows in range(1, 13 if vectors > 1 else 15)
         if rows * vectors + vectors + spare <= model.registers and rows <= max(1, m) and vectors <= columns
     ]
     return min(shapes, key=lambda shape: (cost(*shape), shape))

@@ -1,0 +1,693 @@
+"""From a schedule to C text. Everything is decided before; this file spells names, expressions and indices, and the
+templates arrange them.
+
+The text depends on the graph and on the target description alone: the same graph gives the same bytes in every process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc import vecmath
+from graphc.ir import REGISTRY, Array
+from graphc.lower.equations import axis_name, format_operand
+from graphc.lower.index import Divide, Index, Modulo, Pick, Var, flatten
+from graphc.ops.pointwise import Pointwise
+from graphc.plan import Plan, Span, plan
+from graphc.schedule import tiling
+from graphc.schedule.kernels import (
+    Accumulate,
+    Accumulator,
+    CheckKernel,
+    ContractKernel,
+    CopyKernel,
+    Kernel,
+    Let,
+    Line,
+    LoopKernel,
+    Operand,
+    Scalar,
+    Schedule,
+    Stage,
+    Store,
+    reads_of,
+    scalars_of,
+)
+from graphc.schedule.schedule import stores_of
+from graphc.types import BOOL, FLOAT32, INT64, DType, ShapeError, TensorType
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["Emitted", "KernelReport", "emit"]
+
+# A row buffer up to this size lies on the stack, a larger one in the arena.
+STACK_BYTES = 2048
+# Loops shorter than this many elementary operations are never shared among threads.
+OPERATIONS_PER_THREAD = 400_000
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """One row of ``Function.kernels``: what was fused and why, the work, and the memory that is touched once."""
+
+    name: str
+    kind: str
+    why: str
+    formulas: tuple[str, ...]
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """C file and header, and what the runtime must know of them."""
+
+    c_source: str
+    c_header: str
+    arena_bytes: int
+    threaded: bool
+    kernels: tuple[KernelReport, ...]
+    checks: tuple[tuple[str, int], ...]
+
+
+def emit(
+    schedule: Schedule,
+    *,
+    inputs: Sequence[tuple[str, TensorType]],
+    parameters: Sequence[tuple[str, TensorType]],
+    outputs: Sequence[str],
+    updated: Iterable[str],
+    constants: Mapping[str, Array],
+    model: tiling.TargetModel,
+) -> Emitted:
+    """The C of a schedule. ``inputs`` and ``parameters`` are passed in this order, whether or not they are read;
+    ``outputs`` name the equations of the outputs."""
+    return _Emitter(schedule, inputs, parameters, outputs, set(updated), constants, model).emit()
+
+
+# --- names ------------------------------------------------------------------------------------------
+_KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int
+long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+_Bool _Complex _Imaginary bool true false asm main NULL NAN INFINITY HUGE_VAL HUGE_VALF HUGE_VALL
+args arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last parts part ok
+nullptr constexpr static_assert typeof alignas alignof thread_local signbit isnan isinf isfinite errno""".split()
+_RESERVED = frozenset((*_KEYWORDS, *tiling.LOCAL_NAMES, *map(axis_name, range(40)), *(f"b{n}" for n in range(10))))
+_RESERVED_FORMS = re.compile(r"(gx_|GX_|__|_[A-Z]|(U?INT|SIZE|PTRDIFF|FLT|DBL|FP|MATH|M)\w*_)")
+
+
+class CNames:
+    """A C identifier for each name: the name itself where it is one, else the nearest that is free."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = {*_RESERVED, *taken}
+        self.known: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self.known:
+            self.known[name] = self.fresh(name)
+        return self.known[name]
+
+    def fresh(self, name: str) -> str:
+        """An identifier like ``name`` that is not taken, and is from now on."""
+        stem = identifier(name)
+        found, number = stem, 1
+        while found in self.taken:
+            found, number = f"{stem}_{number}" if number > 1 else f"{stem}_", number + 1
+        self.taken.add(found)
+        return found
+
+
+def identifier(name: str) -> str:
+    """The C identifier most like ``name``."""
+    stem = re.sub(r"[^A-Za-z0-9_]", "_", name) or "_"
+    return "v_" + stem if stem[0].isdigit() or _RESERVED_FORMS.match(stem) else stem
+
+
+# --- expressions --------------------------------------------------------------------------------------
+def literal(value: Any, dtype: DType) -> str:
+    """A C constant of exactly this value."""
+    if dtype.is_float:
+        rounded = dtype.numpy.type(value)
+        suffix = "f" if dtype is FLOAT32 else ""
+        if np.isnan(rounded):
+            return "NAN"
+        if np.isinf(rounded):
+            return "INFINITY" if rounded > 0 else "(-INFINITY)"
+        text = np.format_float_scientific(rounded, trim="0") if 0 < abs(rounded) < 1e-4 or abs(rounded) >= 1e7 else str(rounded)
+        text = text if "." in text or "e" in text else text + ".0"
+        return f"({text}{suffix})" if text.startswith("-") else text + suffix
+    number = int(value)
+    if dtype is INT64:
+        return f"(INT64_C({number + 1}) - 1)" if number == -(2**63) else f"INT64_C({number})"
+    if number == -(2**31):
+        return "(-2147483647 - 1)"
+    return f"({number})" if number < 0 else str(number)
+
+
+def enclosed(text: str) -> str:
+    """The text as an operand: in parentheses unless it is a name, a number, an element or a call."""
+    return text if _is_atom(text) else f"({text})"
+
+
+def _is_atom(text: str) -> bool:
+    if re.fullmatch(r"[A-Za-z_]\w*|[\d.]+(e[+-]?\d+)?f?", text):
+        return True
+    opening = re.match(r"([A-Za-z_]\w*)?[\[(]", text)
+    if not opening:
+        return False
+    level = 0
+    for place, sign in enumerate(text):
+        level += (sign in "([") - (sign in ")]")
+        if level == 0 and place >= opening.end() - 1:
+            return place == len(text) - 1
+    return False
+
+
+class Speller:
+    """C text of indices and scalars, given names for axes and tensors."""
+
+    def __init__(self, names: Mapping[str, str] | CNames, axes: Mapping[int, str] | None = None) -> None:
+        self.names, self.axes = names, axes
+
+    def axis(self, axis: int) -> str:
+        return axis_name(axis) if self.axes is None else self.axes[axis]
+
+    def index(self, index: Index) -> str:
+        parts: list[str] = []
+        for atom, factor in index.terms:
+            text = self.atom(atom)
+            text = f"{enclosed(text)} * {abs(factor)}" if abs(factor) != 1 else text
+            parts.append((" - " if factor < 0 else " + ") + text)
+        if index.constant or not parts:
+            parts.append((" - " if index.constant < 0 else " + ") + str(abs(index.constant)))
+        text = "".join(parts)
+        return text[3:] if text.startswith(" + ") else "-" + text[3:]
+
+    def atom(self, atom: Any) -> str:
+        if isinstance(atom, Var):
+            return self.axis(atom.axis)
+        if isinstance(atom, Pick):
+            raise AssertionError("picks are spelled with the shape of their tensor")
+        assert isinstance(atom, Divide | Modulo)
+        return f"{enclosed(self.index(atom.index))} {'/' if isinstance(atom, Divide) else '%'} {atom.by}"
+
+
+class ScalarSpeller(Speller):
+    """Speller that also knows the shapes of tensors, so that it can spell loads and picks."""
+
+    def __init__(
+        self, names: Mapping[str, str] | CNames, shapes: Mapping[str, TensorType], axes: Mapping[int, str] | None = None
+    ) -> None:
+        super().__init__(names, axes)
+        self.shapes = shapes
+        self.locals = CNames(names.known.values() if isinstance(names, CNames) else names.values())
+
+    def atom(self, atom: Any) -> str:
+        if isinstance(atom, Pick):
+            return f"{self.names[atom.tensor]}[{self.index(flatten(atom.index, self.shapes[atom.tensor].shape))}]"
+        return super().atom(atom)
+
+    def value(self, scalar: Scalar) -> str:
+        """A scalar where it is used: its name if it has one, else the expression."""
+        return self.locals[scalar.name] if scalar.name else self.expression(scalar)
+
+    def expression(self, scalar: Scalar) -> str:
+        """The C expression that computes a scalar."""
+        if scalar.op == "literal":
+            return literal(scalar.value, scalar.dtype)
+        if scalar.op == "index":
+            return self.index(scalar.index)
+        if scalar.op == "load":
+            return f"{self.names[scalar.tensor]}[{self.index(scalar.index)}]"
+        args = [self.value(arg) for arg in scalar.args]
+        if scalar.op == "guard":
+            return f"{' && '.join(self.conditions(scalar))} ? {enclosed(args[0])} : 0"
+        if scalar.op == "cast":
+            return f"({scalar.dtype.ctype}){enclosed(args[0])}"
+        op = REGISTRY[scalar.op]
+        assert isinstance(op, Pointwise)
+        dtype = scalar.args[-1].dtype
+        text = op.c if dtype.is_float or dtype is BOOL else op.c_int
+        call = re.match(r"\w*\{f\}\(|\w+\(", text)
+        unsigned = "uint64_t" if dtype is INT64 else "uint32_t"
+        return text.format(
+            *(args if call else map(enclosed, args)), f="f" if dtype is FLOAT32 else "", t=dtype.ctype, u=unsigned
+        )
+
+    def let(self, let: Let) -> str:
+        """The declaration of a named value."""
+        return f"const {local_ctype(let.scalar.dtype)} {self.locals[let.name]} = {self.expression(let.scalar)};"
+
+    def conditions(self, scalar: Scalar) -> list[str]:
+        found = []
+        for guard in scalar.guards:
+            low, high = guard.index.bounds
+            text = self.index(guard.index)
+            if low < guard.low:
+                found.append(f"{text} >= {guard.low}")
+            if high >= guard.high:
+                found.append(f"{text} < {guard.high}")
+            if guard.step != 1:
+                found.append(f"{enclosed(text)} % {guard.step} == 0")
+        return found or ["1"]
+
+
+def helpers_used(texts: Iterable[str]) -> set[str]:
+    """The names of the helpers that C text calls."""
+    return {name for text in texts for name in re.findall(r"\bgx_\w+(?=\()", text)}
+
+
+# --- what templates see -------------------------------------------------------------------------------
+@dataclass
+class StageView:
+    """A stage as lines of C and loops."""
+
+    before: list[str]
+    loops: list[tuple[str, int]]
+    reduced: int
+    lanes: int
+    simd: bool
+    start: list[str]
+    body: list[str]
+    finish: list[str]
+    after: list[str]
+
+
+@dataclass
+class FunctionView:
+    """A kernel as a C function."""
+
+    name: str
+    comment: list[str]
+    parameters: str
+    call: str
+    loops: list[tuple[str, int]] = field(default_factory=list)
+    simd: bool = False
+    threaded: bool = False
+    declarations: list[str] = field(default_factory=list)
+    stages: list[StageView] = field(default_factory=list)
+    finish: list[str] = field(default_factory=list)
+    final: list[StageView] = field(default_factory=list)
+    contraction: tiling.Contraction | None = None
+    check: str = ""
+    copy: str = ""
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates: beside the package in a checkout, inside of it when installed."""
+    import jinja2
+
+    package = Path(__file__).resolve().parent
+    folders = [package / "templates", package.parent / "templates"]
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([str(folder) for folder in folders]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+class _Emitter:
+    def __init__(
+        self, schedule: Schedule, inputs: Sequence[tuple[str, TensorType]], parameters: Sequence[tuple[str, TensorType]],
+        outputs: Sequence[str], updated: set[str], constants: Mapping[str, Array], model: tiling.TargetModel,
+    ) -> None:  # fmt: skip
+        self.schedule, self.model, self.constants = schedule, model, constants
+        self.inputs, self.parameters = [name for name, _ in inputs], [name for name, _ in parameters]
+        self.outputs, self.updated = outputs, updated
+        self.functions = CNames([schedule.name, f"{schedule.name}_run"])
+        self.names = CNames([schedule.name])
+        self.types = {**schedule.types, **dict(inputs), **dict(parameters)}
+        for name in (*self.inputs, *self.parameters, *outputs):
+            self.names[name]
+        for name in self.types:
+            if name not in schedule.aliases:
+                self.names[name]
+        for name, parameter in schedule.aliases.items():
+            self.names.known[name] = self.names[parameter]
+        largest = max((type.size for type in self.types.values()), default=0)
+        if largest > 2**31 - 1:
+            raise ShapeError(f"a tensor of {largest:,} elements is too large: indices are 32 bits wide, at most 2**31 - 1")
+        self.threaded = False
+
+    # --- the whole file ------------------------------------------------------------------------------
+    def emit(self) -> Emitted:
+        kernels = self.schedule.kernels
+        self.plan = self.arena(kernels)
+        functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
+        contractions = [f.contraction for f in functions if f.contraction is not None]
+        texts = [line for f in functions for line in self.texts(f)]
+        used = helpers_used(texts)
+        vector = [name for name in vecmath.closure(sorted(used & set(vecmath.DEPENDS)))]
+        context = {
+            "name": self.schedule.name,
+            "functions": functions,
+            "contractions": contractions,
+            "micro_kernels": tiling.micro_kernels(contractions),
+            "vector_dtypes": [d for d in ("float32", "float64") if any(c.dtype == d for c in contractions)],
+            "vector_bytes": self.model.vector_bytes,
+            "math_used": vector,
+            "helpers": sorted(used - set(vector)),
+            "inputs": [self.field(name, False) for name in self.inputs],
+            "parameters": [self.field(name, name in self.updated) for name in self.parameters],
+            "outputs": [self.field(name, True) for name in self.outputs],
+            "stepped": [self.names[name] for name in (*self.inputs, *self.outputs)],
+            "arena_bytes": self.plan.nbytes,
+            "threaded": self.threaded,
+            "tables": [self.table(name) for name in self.constants],
+            "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
+        }
+        source = environment().get_template("program.c.j2").render(context)
+        header = environment().get_template("program.h.j2").render(context)
+        checks = tuple((k.check.load.tensor, k.check.extent) for k in kernels if isinstance(k, CheckKernel))
+        reports = tuple(self.report(kernel) for kernel in kernels)
+        return Emitted(source, header, self.plan.nbytes, self.threaded, reports, checks)
+
+    @staticmethod
+    def texts(f: FunctionView) -> list[str]:
+        lines = [*f.declarations, *f.finish, f.check]
+        for stage in (*f.stages, *f.final):
+            lines += [*stage.before, *stage.start, *stage.body, *stage.finish, *stage.after]
+        if f.contraction is not None:
+            lines += f.contraction.epilogue
+            for operand in (f.contraction.a, f.contraction.b):
+                lines += [*operand.statements, operand.value]
+        return lines
+
+    def field(self, name: str, written: bool) -> dict[str, Any]:
+        type = self.types[name]
+        return {"name": self.names[name], "ctype": type.dtype.ctype, "const": not written, "type": str(type), "user": name}
+
+    def table(self, name: str) -> dict[str, Any]:
+        type = self.types[name]
+        values = [literal(v, type.dtype) for v in self.constants[name].reshape(-1).tolist()]
+        return {"name": self.names[name], "ctype": type.dtype.ctype, "values": values, "size": type.size}
+
+    # --- memory ----------------------------------------------------------------------------------------
+    def arena(self, kernels: Sequence[Kernel]) -> Plan:
+        """Intermediates by liveness; row buffers and packing space for one kernel each."""
+        outside = {*self.inputs, *self.parameters, *self.outputs, *self.constants, *self.schedule.aliases}
+        life: dict[str, list[int]] = {}
+        spans: list[Span] = []
+        self.tilings: dict[int, tuple[tiling.Operand, tiling.Operand, tiling.Tiling]] = {}
+        for number, kernel in enumerate(kernels):
+            for name in (*reads_of(kernel), *stores_of(kernel)):
+                if name in self.types and name not in outside:
+                    life.setdefault(name, []).append(number)
+            if isinstance(kernel, LoopKernel):
+                for name, type in kernel.buffers.items():
+                    if type.nbytes > STACK_BYTES:
+                        spans.append(Span(f"{number}:{name}", type.nbytes, number, number))
+            elif isinstance(kernel, ContractKernel):
+                self.tilings[number] = self.tiling(kernel)
+                spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
+        spans += [Span(name, self.types[name].nbytes, min(at), max(at)) for name, at in life.items()]
+        return plan(spans)
+
+    def place(self, name: str) -> str:
+        """The C expression for a tensor's memory, inside of the main function."""
+        if name in self.constants:
+            return self.names[name]
+        name = self.schedule.aliases.get(name, name)
+        if name in (*self.inputs, *self.parameters, *self.outputs):
+            return f"args->{self.names[name]}"
+        return f"({self.types[name].dtype.ctype} *)(arena + {self.plan.offsets[name]})"
+
+    # --- kernels -----------------------------------------------------------------------------------------
+    def function(self, number: int, kernel: Kernel) -> FunctionView:
+        reads, writes = reads_of(kernel), stores_of(kernel)
+        buffers = kernel.buffers if isinstance(kernel, LoopKernel) else {}
+        written = {self.names[name] for name in writes}
+        pointers: dict[str, tuple[str, str]] = {}
+        for name in (*reads, *writes):
+            if name in buffers or name in self.constants:
+                continue
+            c_name, type = self.names[name], self.types[name]
+            const = "" if c_name in written else "const "
+            pointers.setdefault(c_name, (f"{const}{type.dtype.ctype} *restrict {c_name}", self.place(name)))
+        declared = [text for text, _ in pointers.values()]
+        given = [text for _, text in pointers.values()]
+        view = FunctionView(self.functions.fresh(f"{self.schedule.name}_{kernel.name}"), [], "", "")
+        if isinstance(kernel, LoopKernel):
+            self.loops(number, kernel, view, declared, given)
+        elif isinstance(kernel, ContractKernel):
+            self.contraction(number, kernel, view, declared, given)
+        elif isinstance(kernel, CheckKernel):
+            check = kernel.check
+            speller = ScalarSpeller(self.names, self.types)
+            element = speller.value(kernel.load)
+            view.loops = [(axis_name(axis), extent) for axis, extent in enumerate(check.axes)]
+            view.comment = [f"0 <= {format_operand(check.load)} < {check.extent}, for all of it"]
+            view.check = f"{element} >= 0 && {element} < {check.extent}"
+        else:
+            type = self.types[kernel.source]
+            view.comment = [f"{kernel.target} = {kernel.source}: {kernel.why}"]
+            view.copy = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
+        view.parameters = ", ".join(declared) or "void"
+        view.call = f"{view.name}({', '.join(given)})"
+        return view
+
+    # --- loops -------------------------------------------------------------------------------------------
+    def loops(self, number: int, kernel: LoopKernel, view: FunctionView, declared: list[str], given: list[str]) -> None:
+        names = CNames([self.schedule.name])
+        names.taken |= set(self.names.known.values())
+        spelled: dict[str, str] = dict(self.names.known)
+        for name, type in kernel.buffers.items():
+            spelled[name] = names["row_" + name if name in self.names.known else name]
+            if type.nbytes > STACK_BYTES:
+                declared.append(f"{type.dtype.ctype} *restrict {spelled[name]}")
+                given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
+            else:
+                view.declarations.append(f"{type.dtype.ctype} {spelled[name]}[{max(type.size, 1)}];")
+        spell = _Lines(ScalarSpeller(spelled, {**self.types, **kernel.buffers}))
+        for accumulator in kernel.accumulators:
+            view.declarations += spell.declare(accumulator)
+        view.comment = kernel.formulas
+        view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
+        view.stages = [self.stage(stage, spell, bool(kernel.outer)) for stage in kernel.stages]
+        for accumulator in kernel.accumulators:
+            view.finish += spell.finish(accumulator)
+        view.finish += [spell.line(line) for line in kernel.after]
+        view.final = [self.stage(stage, spell, False) for stage in kernel.final]
+        view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
+        work = self.report(kernel).flops
+        in_arena = any(type.nbytes > STACK_BYTES for type in kernel.buffers.values())
+        if self.model.cores > 1 and kernel.outer and not kernel.accumulators and not in_arena and not kernel.final:
+            moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
+            view.threaded = max(work, moved) > 2 * OPERATIONS_PER_THREAD and kernel.outer[0][1] >= 2 * self.model.cores
+            if view.threaded:
+                if view.declarations:
+                    for stage in view.stages[:1]:
+                        stage.before[:0] = view.declarations
+                    view.declarations = []
+                declared.append("int threads")
+                given.append("(int)args->threads")
+                self.threaded = True
+
+    def stage(self, stage: Stage, spell: _Lines, in_rounds: bool) -> StageView:
+        spell.strip = stage.lanes > 1
+        view = StageView(
+            before=[spell.line(line) for line in stage.before],
+            loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
+            reduced=stage.reduced,
+            lanes=stage.lanes,
+            simd=stage.vector and bool(stage.loops),
+            start=[text for a in stage.accumulators for text in spell.declare(a)],
+            body=[spell.line(line) for line in stage.body],
+            finish=[text for a in stage.accumulators for text in spell.finish(a)],
+            after=[spell.line(line) for line in stage.after],
+        )
+        spell.strip = False
+        return view
+
+    # --- contractions ------------------------------------------------------------------------------------
+    def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
+        first = len(kernel.batch)
+        return {**{b: f"b{b}" for b in range(first)}, first: "i", first + 1: "j", first + 2: "k"}
+
+    def tiling(self, kernel: ContractKernel) -> tuple[tiling.Operand, tiling.Operand, tiling.Tiling]:
+        first = len(kernel.batch)
+        left = self.operand(kernel, kernel.left, first, first + 2, ("i", "k"))
+        right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
+        batch = [(f"b{b}", extent) for b, extent in enumerate(kernel.batch)]
+        chosen = tiling.choose_tiling(kernel.m, kernel.n, kernel.k, str(kernel.dtype), self.model, left, right, batch)
+        self.threaded = self.threaded or bool(chosen.parallel)
+        return left, right, chosen
+
+    def operand(self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]) -> tiling.Operand:
+        speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel))
+        scalar = operand.scalar
+        loads = [s for s in self.walk(scalar) if s.op == "load" and {row, column} <= s.variables]
+        main = loads[0].index if loads else scalar.index
+        along = letters[0] if main.factor(row) == 1 and main.factor(column) != 1 else letters[1]
+        row_stride, column_stride = scalar.index.factor(row), scalar.index.factor(column)
+        inside = scalar.op == "load" and not any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
+        if inside and not operand.lines and row_stride is not None and column_stride is not None:
+            rest = [t for t in scalar.index.terms if not (isinstance(t[0], Var) and t[0].axis in (row, column))]
+            offset = Index(tuple(rest), scalar.index.constant)
+            base = self.names[scalar.tensor] + (f" + {speller.index(offset)}" if offset != Index() else "")
+            one_column = letters == ("k", "j") and kernel.n == 1
+            return tiling.Operand("direct", base, row_stride, 1 if one_column else column_stride, along=along)
+        statements = tuple(speller.let(let) for let in operand.lines)
+        return tiling.Operand("expression", statements=statements, value=speller.value(scalar), along=along)
+
+    @staticmethod
+    def walk(scalar: Scalar) -> list[Scalar]:
+        found, stack = [], [scalar]
+        while stack:
+            item = stack.pop()
+            found.append(item)
+            stack.extend(reversed(item.args))
+        return found
+
+    def contraction(self, number: int, kernel: ContractKernel, view: FunctionView, declared: list[str], given: list[str]) -> None:
+        left, right, chosen = self.tilings[number]
+        if chosen.workspace_bytes:
+            declared.append("void *restrict workspace")
+            given.append(f"arena + {self.plan.offsets[f'{number}:workspace']}")
+        if chosen.parallel:
+            declared.append("int threads")
+            given.append("(int)args->threads")
+        spell = _Lines(ScalarSpeller(self.names, self.types, self.axes_of(kernel)))
+        view.contraction = tiling.Contraction(
+            name=view.name, comment="\n   ".join(kernel.formulas), parameters=", ".join(declared), dtype=str(kernel.dtype),
+            m=kernel.m, n=kernel.n, k=kernel.k, batch=tuple((f"b{b}", e) for b, e in enumerate(kernel.batch)),
+            a=left, b=right, value=spell.speller.locals[kernel.result], epilogue=tuple(spell.line(line) for line in kernel.epilogue),
+            tiling=chosen, workspace="workspace", threads="threads" if chosen.parallel else "1",
+        )  # fmt: skip
+
+    # --- reports -----------------------------------------------------------------------------------------
+    def report(self, kernel: Kernel) -> KernelReport:
+        names = dict.fromkeys(self.schedule.aliases.get(n, n) for n in reads_of(kernel))
+        names.update(dict.fromkeys(("write", self.schedule.aliases.get(n, n)) for n in stores_of(kernel)))  # type: ignore[arg-type]
+        touched = [n[1] if isinstance(n, tuple) else n for n in names]
+        moved = sum(self.types[n].nbytes for n in touched if n in self.types)
+        kind = {LoopKernel: "loops", ContractKernel: "contraction", CheckKernel: "check", CopyKernel: "copy"}[type(kernel)]
+        formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel) else ()
+        return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), moved)
+
+    @staticmethod
+    def flops(kernel: Kernel) -> int:
+        """Elementary operations, each scalar operation counted as one and a multiply-add as two."""
+        def of(lines: Sequence[Line], rounds: int) -> int:
+            count, seen = 0, set()
+            for line in lines:
+                count += 2 * isinstance(line, Accumulate)
+                stack = [*(line.values if isinstance(line, Accumulate) else (line.scalar,))]
+                while stack:
+                    scalar = stack.pop()
+                    if scalar in seen or scalar.op in ("load", "literal", "local", "index"):
+                        continue
+                    seen.add(scalar)
+                    count += 1
+                    stack.extend(arg for arg in scalar.args if not arg.name)
+            return count * rounds
+
+        if isinstance(kernel, ContractKernel):
+            size = kernel.m * kernel.n * prod(kernel.batch)
+            return 2 * size * kernel.k + of(kernel.epilogue, size)
+        if isinstance(kernel, LoopKernel):
+            outer = prod(extent for _, extent in kernel.outer)
+            total = 0
+            for stages, rounds in ((kernel.stages, outer), (kernel.final, 1)):
+                for stage in stages:
+                    total += of(stage.body, rounds * prod(extent for _, extent in stage.loops)) + of(stage.before, rounds)
+            return total
+        return 0
+
+
+def local_ctype(dtype: DType) -> str:
+    """The C type of a local value; truth values are ints there."""
+    return "int" if dtype is BOOL else dtype.ctype
+
+
+class _Lines:
+    """C statements for the lines of a kernel. strip: whether they stand in a strip of lanes."""
+
+    def __init__(self, speller: ScalarSpeller) -> None:
+        self.speller, self.strip = speller, False
+
+    def local(self, a: Accumulator, suffix: str = "") -> str:
+        return self.speller.locals[a.name + suffix]
+
+    def line(self, line: Line) -> str:
+        if isinstance(line, Let):
+            return self.speller.let(line)
+        if isinstance(line, Store):
+            return f"{self.speller.names[line.tensor]}[{self.speller.index(line.index)}] = {self.speller.value(line.scalar)};"
+        return self.accumulate(line)
+
+    def declare(self, a: Accumulator) -> list[str]:
+        start = self.start(a)
+        if a.size:
+            return [f"for (int e = 0; e < {a.size}; ++e) {self.speller.names[a.name]}[e] = {start};"]
+        if a.kind.startswith("arg"):
+            best = f"{a.value_dtype.ctype} {self.local(a, '_best')} = {start};"
+            return [f"int {self.local(a)} = 0;", best]
+        if a.lanes == 1:
+            return [f"{a.dtype.ctype} {self.local(a)} = {start};"]
+        array = self.local(a, "_lanes")
+        every = f"for (int lane = 0; lane < {a.lanes}; ++lane) {array}[lane] = {start};"
+        return [f"{a.dtype.ctype} {array}[{a.lanes}];", every]
+
+    @staticmethod
+    def start(a: Accumulator) -> str:
+        kind, dtype = a.kind.removeprefix("arg"), a.value_dtype
+        if kind in ("sum", "dot"):
+            return "0"
+        if dtype.is_float:
+            return "-INFINITY" if kind == "max" else "INFINITY"
+        bits = dtype.itemsize * 8
+        return literal(-(2 ** (bits - 1)) if kind == "max" else 2 ** (bits - 1) - 1, dtype)
+
+    def accumulate(self, line: Accumulate) -> str:
+        a = line.into
+        values = [self.speller.value(value) for value in line.values]
+        if a.kind.startswith("arg"):
+            sign = ">" if a.kind == "argmax" else "<"
+            value, best = enclosed(values[0]), self.local(a, "_best")
+            nan = f" || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
+            return f"if ({value} {sign} {best}{nan}) {best} = {values[0]}, {self.local(a)} = {values[1]};"
+        if a.size:
+            target = f"{self.speller.names[a.name]}[{self.speller.index(line.index)}]"
+        elif a.lanes > 1:
+            target = f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.speller.index(line.index)}]"
+        else:
+            target = self.local(a)
+        return fold(a, target, values)
+
+    def finish(self, a: Accumulator) -> list[str]:
+        if a.size or a.lanes == 1:
+            return []
+        kind = "sum" if a.kind == "dot" else a.kind
+        array = self.local(a, "_lanes")
+        return [f"const {a.dtype.ctype} {self.local(a)} = gx_tree_{kind}_{a.dtype}({array}, {a.lanes});"]
+
+
+def fold(a: Accumulator, target: str, values: Sequence[str]) -> str:
+    """``target`` combined with one more value."""
+    f = "f" if a.dtype is FLOAT32 else ""
+    if a.kind == "sum":
+        if a.dtype.is_int:
+            unsigned = "uint64_t" if a.dtype is INT64 else "uint32_t"
+            return f"{target} = ({a.dtype.ctype})(({unsigned}){target} + ({unsigned}){enclosed(values[0])});"
+        return f"{target} += {values[0]};"
+    if a.kind == "dot":
+        return f"{target} = GX_FMA{f.upper()}({values[0]}, {values[1]}, {target});"
+    if a.dtype.is_int:
+        value = enclosed(values[0])
+        return f"{target} = {value} {'>' if a.kind == 'max' else '<'} {target} ? {value} : {target};"
+    return f"{target} = gx_{a.kind}{f}({values[0]}, {target});"
+

@@ -1,0 +1,56 @@
+"""Memory: where each intermediate lies in the arena.
+
+A tensor is alive from the first kernel that touches it to the last; scratch space (row buffers, packing) lives for one
+kernel. Each gets the lowest offset at which it meets nothing that is alive with it, the largest first:
+
+    kernel      0   1   2   3
+    relu        #####           offset 0
+    scores          #####       offset 12800
+    d_relu              #####   offset 0 again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["ALIGNMENT", "Plan", "Span", "plan"]
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of memory and the kernels during which it is needed, both ends included."""
+
+    name: str
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Byte offset of each span in an arena of ``nbytes`` bytes that starts on a multiple of :data:`ALIGNMENT`."""
+
+    offsets: dict[str, int]
+    nbytes: int
+
+
+def plan(spans: Iterable[Span]) -> Plan:
+    """Place the spans; those that are needed at the same time do not overlap."""
+    placed: list[tuple[Span, int]] = []
+    for span in sorted(spans, key=lambda span: (-span.nbytes, span.first, span.name)):
+        busy = sorted(
+            (offset, offset + other.nbytes)
+            for other, offset in placed
+            if other.first <= span.last and span.first <= other.last and other.nbytes
+        )
+        at = 0
+        for start, end in busy:
+            if start >= at + span.nbytes:
+                break
+            at = max(at, -(-end // ALIGNMENT) * ALIGNMENT)
+        placed.append((span, at))
+    top = max((offset + span.nbytes for span, offset in placed), default=0)
+    return Plan({span.name: offset for span, offset in placed}, -(-top // ALIGNMENT) * ALIGNMENT)

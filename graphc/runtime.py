@@ -1,0 +1,1021 @@
+"""From a compiled program to a Python function: arguments, buffers, locks, and the call itself.
+
+A *program* computes: :class:`NativeProgram` is a loaded C library, :class:`NumpyProgram` the reference evaluator.
+Everything a caller sees (checks, conversions, results, ``bind``, ``run``, errors) is :class:`Function`, which does
+not know which of the two it holds. Both take their arguments in a *frame*, in C an array of 8-byte words:
+
+    inputs ... | parameters ... | outputs ... | arena | threads          (struct <name>_args, in this order)
+
+A *lane* is a frame with what one call in flight needs besides: an arena and a block for the scalars. A call takes a
+lane from a free list and puts it back, so calls may overlap (threads, signal handlers) and none allocates twice.
+
+    y = f(x)     x --check, convert--> slots[k] = place(x) --> C --> fresh arrays, or numbers from the scalar block
+
+Why ``_cffi_backend`` and not ``cffi``: the package parses declarations with pycparser, whose import and first
+``cdef`` cost 20 ms and more; the backend's own type parser knows ``int(*)(void *)``, and one such pointer is all
+that a frame needs. Loading a library so takes 0.6 ms and a call 0.16 us with the GIL released.
+
+Locks. Parameters that one function writes share a guard, every other parameter has a guard of its own. A call that
+writes holds the guards of what it writes alone; a call that only reads shares them with other readers; guards are
+taken in the order in which they were made. So nobody sees half of an update, and calls on disjoint parameters, and
+readers of the same ones, run in parallel. No user code runs while a guard is held: ``run`` and ``fit`` let go of it
+between chunks of about 50 ms. ``Parameter.value`` is the live buffer and takes no guard.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, repeat
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+import _cffi_backend  # type: ignore[import-untyped]
+import numpy as np
+
+from graphc.evaluate import program as reference_program
+from graphc.frontend import aligned_empty
+from graphc.ir import Array, Node, Parameter
+from graphc.types import (
+    BOOL,
+    DType,
+    GraphcError,
+    IndexOutOfRangeError,
+    InputTypeError,
+    InputValueError,
+    TensorType,
+)
+
+__all__ = [
+    "Bound",
+    "Check",
+    "Culprit",
+    "Form",
+    "Frame",
+    "Function",
+    "IndexFailureError",
+    "Loop",
+    "NativeProgram",
+    "NumpyProgram",
+    "Program",
+    "Progress",
+    "Signature",
+    "Slot",
+    "convert",
+    "given_shape",
+    "guarded",
+    "thread_count",
+]
+
+Progress = Callable[[int, int], object]
+Form = Literal["single", "list", "tuple", "dict"]
+
+_ffi = _cffi_backend.FFI()
+_CHUNK_SECONDS = 0.05  # how long C runs before Python looks up for Ctrl-C, progress and other threads
+
+
+# --- what a program is called with ----------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A named tensor in the signature."""
+
+    name: str
+    type: TensorType
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """An index check of the prologue: all of ``input`` (None: computed inside) must lie in ``range(extent)``."""
+
+    what: str
+    input: str | None
+    extent: int
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What is passed, in the order of the frame, and what :class:`Function` must know about the program.
+
+    ``parameters`` pairs each with whether it is written; ``form`` is the structure in which outputs are given back;
+    a failed call's status counts ``checks`` from 1; ``threaded`` says whether the program has threads at all.
+    """
+
+    name: str
+    inputs: tuple[Slot, ...]
+    parameters: tuple[tuple[Parameter, bool], ...]
+    outputs: tuple[Slot, ...]
+    form: Form = "single"
+    arena_bytes: int = 0
+    checks: tuple[Check, ...] = ()
+    threaded: bool = False
+
+    def restore(self, values: Sequence[Any]) -> Any:
+        """One value per output, in the structure that was compiled."""
+        match self.form:
+            case "single":
+                return values[0]
+            case "list":
+                return list(values)
+            case "tuple":
+                return tuple(values)
+            case "dict":
+                return {slot.name: value for slot, value in zip(self.outputs, values, strict=True)}
+
+    def flatten(self, given: Any) -> list[Any] | None:
+        """The inverse of :meth:`restore`; None where the structure is another."""
+        if self.form == "single":
+            return [given]
+        if self.form == "dict":
+            names = [slot.name for slot in self.outputs]
+            return [given[name] for name in names] if isinstance(given, Mapping) and set(given) == set(names) else None
+        fits = isinstance(given, list | tuple) and len(given) == len(self.outputs)
+        return list(given) if fits else None
+
+
+class Frame:
+    """The arguments of one call: ``slots[k] = place(array)`` sets word k, ``argument`` is what the program takes."""
+
+    __slots__ = ("__weakref__", "argument", "keep", "slots", "words")
+
+    def __init__(self, slots: Any, argument: Any, words: Array | None = None, keep: Any = None) -> None:
+        self.slots, self.argument, self.words, self.keep = slots, argument, words, keep
+
+
+class Program(Protocol):
+    """What computes. ``status`` is 0, or the number of the check that failed before anything was stored."""
+
+    @property
+    def signature(self) -> Signature: ...
+    @property
+    def c_source(self) -> str: ...
+    @property
+    def c_header(self) -> str: ...
+    @property
+    def library(self) -> Path: ...
+    @property
+    def kernels(self) -> Sequence[Any]: ...
+    @property
+    def place(self) -> Callable[[Array], Any]:
+        """An array as what goes into a slot. The caller keeps the array alive."""
+
+    @property
+    def call(self) -> Callable[[Any], int]:
+        """Runs a frame's ``argument`` once: status."""
+
+    def frame(self, threads: int) -> Frame:
+        """A frame with parameters, arena and threads set; inputs and outputs are the caller's."""
+
+    def run(self, argument: Any, strides: Array, steps: int, done: Array) -> int:
+        """Runs up to ``steps`` steps and counts whole ones in ``done[0]``.
+
+        ``strides`` (int64, inputs then outputs) are elements from one step to the next, 0 for the same buffer again.
+        """
+
+
+# --- the native program ---------------------------------------------------------------------------------
+_CALL = _ffi.typeof("int(*)(void *)")
+_RUN = _ffi.typeof("int(*)(void *, void *, int64_t, int64_t *)")
+# Never unloaded: threads that OpenMP started stay inside of it.
+_FLAGS = _ffi.RTLD_NOW | getattr(_ffi, "RTLD_NODELETE", 0)
+
+
+class NativeProgram:
+    """The functions ``<entry>`` and ``<entry>_run`` of a shared library (``entry``: the name in C, if it is another).
+
+    ``c_source`` and ``c_header`` are text, or files that are read when somebody looks.
+    """
+
+    def __init__(
+        self,
+        library: Path,
+        signature: Signature,
+        *,
+        entry: str = "",
+        c_source: str | Path = "",
+        c_header: str | Path = "",
+        kernels: Sequence[Any] = (),
+    ) -> None:
+        self.library, self.signature, self.kernels = library, signature, kernels
+        self._source, self._header = c_source, c_header
+        self._loaded = _cffi_backend.load_library(os.path.abspath(library), _FLAGS)
+        self.call: Callable[[Any], int] = self._loaded.load_function(_CALL, entry or signature.name)
+        self._run = self._loaded.load_function(_RUN, f"{entry or signature.name}_run")
+        self.place: Callable[[Array], Any] = _ffi.from_buffer
+
+    @cached_property
+    def c_source(self) -> str:
+        return self._source if isinstance(self._source, str) else self._source.read_text()
+
+    @cached_property
+    def c_header(self) -> str:
+        return self._header if isinstance(self._header, str) else self._header.read_text()
+
+    def frame(self, threads: int) -> Frame:
+        signature = self.signature
+        first = len(signature.inputs)
+        words = np.zeros(first + len(signature.parameters) + len(signature.outputs) + 2, np.int64)
+        slots = _ffi.cast("void **", _ffi.from_buffer(words))
+        for k, (parameter, _) in enumerate(signature.parameters):
+            slots[first + k] = _ffi.from_buffer(parameter.value)
+        arena = None
+        if signature.arena_bytes:
+            arena = _allocate(f"{signature.name}: its arena", (signature.arena_bytes,), BOOL)
+            slots[len(words) - 2] = _ffi.from_buffer(arena)
+        words[-1] = threads
+        return Frame(slots, _ffi.cast("void *", slots), words, arena)
+
+    def run(self, argument: Any, strides: Array, steps: int, done: Array) -> int:
+        buffer = _ffi.from_buffer
+        return int(self._run(argument, buffer(strides), steps, buffer("int64_t[]", done)))
+
+
+# --- the NumPy program ----------------------------------------------------------------------------------
+class NumpyProgram:
+    """The reference evaluator in the place of a library: all is computed, then all is stored.
+
+    ``inputs`` are the input nodes, ``outputs`` nodes, ``updates`` pairs of a parameter and its new value.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        inputs: Sequence[Node],
+        outputs: Sequence[Node],
+        updates: Sequence[tuple[Parameter, Node]],
+    ) -> None:
+        self.signature = signature
+        self.kernels: Sequence[Any] = ()
+        self._inputs = inputs
+        self._first_output = len(inputs) + len(signature.parameters)
+        self._written = [parameter.value for parameter, _ in updates]
+        self._evaluate = reference_program([*outputs, *(value for _, value in updates)])
+
+    @property
+    def c_source(self) -> str:
+        raise self._no("C source")
+
+    @property
+    def c_header(self) -> str:
+        raise self._no("C header")
+
+    @property
+    def library(self) -> Path:
+        raise self._no("library")
+
+    def _no(self, what: str) -> GraphcError:
+        return GraphcError(f'{self.signature.name} has no {what}: it was compiled with backend="numpy"')
+
+    @staticmethod
+    def place(array: Array) -> Array:
+        return array
+
+    def frame(self, threads: int) -> Frame:
+        slots: list[Any] = [None] * (self._first_output + len(self.signature.outputs))
+        return Frame(slots, slots)
+
+    def call(self, argument: list[Array]) -> int:
+        return self._step(argument, [], [])
+
+    def run(self, argument: list[Array], strides: Array, steps: int, done: Array) -> int:
+        inputs = len(self._inputs)
+        moving = strides != 0
+        for step in range(steps):
+            now = list(argument)
+            for k, moves in enumerate(moving):
+                place = k if k < inputs else k - inputs + self._first_output
+                if moves:
+                    now[place] = argument[place][step, ...]
+            status = self._step(now, [done], [step + 1])
+            if status:
+                return status
+        return 0
+
+    def _step(self, slots: list[Array], targets: list[Array], values: list[Any]) -> int:
+        """Compute; then copy everything to its place, and ``values`` to ``targets``, as one indivisible action.
+
+        Python looks for Ctrl-C between bytecodes, so the copying is one call that executes none. Values are copied
+        first: they may be views of what is written.
+        """
+        try:
+            computed = self._evaluate(dict(zip(self._inputs, slots, strict=False)))
+        except IndexOutOfRangeError:
+            return self._failed_check(slots)
+        to = [*slots[self._first_output :], *self._written, *targets]
+        new = [*(np.array(value) for value in computed), *values]
+        deque(map(np.ndarray.__setitem__, to, repeat(...), new), maxlen=0)
+        return 0
+
+    def _failed_check(self, slots: list[Array]) -> int:
+        names = [slot.name for slot in self.signature.inputs]
+        inside = 1
+        for number, check in enumerate(self.signature.checks, 1):
+            if check.input is None:
+                inside = number
+            elif _outside(slots[names.index(check.input)], check.extent).size:
+                return number
+        return inside
+
+
+# --- guards: who may touch a parameter when -----------------------------------------------------------------
+class _Guard:
+    """One writer or several readers. Reentrant: a signal handler may call what it interrupted."""
+
+    __slots__ = ("lock", "readers", "serial")
+    _serials = count()
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.readers: dict[object, int] = {}  # a token per call in flight -> its thread
+        self.serial = next(self._serials)
+
+    def drain(self) -> None:
+        """Wait, with the lock held so that nobody enters, until the readers of other threads have left."""
+        me, delay = threading.get_ident(), 1e-5
+        while any(thread != me for thread in list(self.readers.values())):
+            time.sleep(delay)
+            delay = min(2 * delay, 1e-3)
+
+
+Guards = tuple[tuple[_Guard, bool], ...]
+_guards: WeakKeyDictionary[Parameter, _Guard] = WeakKeyDictionary()
+_guards_lock = threading.Lock()
+
+
+def _guards_of(parameters: Sequence[tuple[Parameter, bool]]) -> Guards:
+    """The guards of ``parameters``, in order, each with whether something under it is written."""
+    written = None
+    modes: dict[_Guard, bool] = {}
+    with _guards_lock:
+        for parameter, writes in parameters:
+            guard = _guards.get(parameter)
+            if guard is None:
+                guard = written = (written or _Guard()) if writes else _Guard()
+                _guards[parameter] = guard
+            modes[guard] = modes.get(guard, False) or writes
+    return tuple(sorted(modes.items(), key=lambda item: item[0].serial))
+
+
+def _guarded_call(guards: Guards, token: object, call: Callable[[Any], int], argument: Any) -> int:
+    """``call(argument)`` under all ``guards``. Written so that no exception, at any bytecode, leaves one taken."""
+    guard, writes = guards[0]
+    rest = guards[1:]
+    if writes:
+        with guard.lock:
+            if guard.readers:
+                guard.drain()
+            return _guarded_call(rest, token, call, argument) if rest else call(argument)
+    try:
+        with guard.lock:
+            guard.readers[token] = threading.get_ident()
+        return _guarded_call(rest, token, call, argument) if rest else call(argument)
+    finally:
+        guard.readers.pop(token, None)
+
+
+@contextmanager
+def guarded(parameters: Sequence[Parameter]) -> Iterator[None]:
+    """No function writes or reads ``parameters`` meanwhile: for saving and loading them."""
+    with ExitStack() as stack:
+        for guard, _ in _guards_of([(parameter, False) for parameter in parameters]):
+            stack.enter_context(guard.lock)
+            guard.drain()
+        yield
+
+
+# --- threads and forks ------------------------------------------------------------------------------------
+_frames: WeakSet[Frame] = WeakSet()
+_started = False  # whether C may have started threads in this process
+_serial = False  # whether this process was forked from one where it had
+
+
+def thread_count(limit: int | None = None) -> int:
+    """How many threads a call may use: the least of ``limit``, OMP_NUM_THREADS and the processors given to us."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        available = min(available, int(asked))
+    return 1 if _serial else max(1, min(available, limit or available))
+
+
+def _in_child() -> None:
+    """After a fork only this thread lives: OpenMP's pool is gone, and so is whoever held a lock."""
+    global _serial, _guards_lock
+    _guards_lock = threading.Lock()
+    for guard in list(_guards.values()):
+        guard.lock = threading.RLock()
+        guard.readers.clear()
+    if _started:
+        _serial = True
+        for frame in list(_frames):
+            if frame.words is not None:
+                frame.words[-1] = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+# --- arguments --------------------------------------------------------------------------------------------
+_ndarray = np.ndarray
+_EXACT = 0x101  # NumPy's flags C_CONTIGUOUS and ALIGNED
+_BOOLS = frozenset({bool, np.bool_})
+_INTS = _BOOLS | {int, *(np.dtype(code).type for code in "bBhHiIlLqQ")}
+_FLOATS = _INTS | {float, np.float16, np.float32, np.float64}
+_FORMATS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
+
+
+def _numbers(dtype: DType) -> frozenset[type]:
+    """The classes whose instances are scalars that an input of ``dtype`` takes."""
+    return _FLOATS if dtype.is_float else _INTS if dtype.is_int else _BOOLS
+
+
+def _allocate(what: str, shape: tuple[int, ...], dtype: DType) -> Array:
+    try:
+        return aligned_empty(shape, dtype)
+    except (MemoryError, ValueError):
+        nbytes = TensorType(shape, dtype).nbytes
+        raise InputValueError(f"{what}, shape {shape}, needs {nbytes:,} bytes, more than there is memory for") from None
+
+
+def convert(function: str, slot: Slot, value: Any, also: str = "") -> Array:
+    """``value`` as a C-contiguous array of exactly the type of ``slot``; itself where it is one.
+
+    Takes what NumPy makes a real array of, where the kind allows: ints and bools to float, bools to int, any int to a
+    narrower one if its values fit. Raises :class:`InputTypeError` and :class:`InputValueError`, naming ``function``
+    and the input; ``also`` adds another shape to what the message says was expected.
+    """
+    where, wanted = f"{function}: input {slot.name!r}", slot.type.dtype
+    if isinstance(value, Node):
+        raise InputTypeError(f"{where} expects {slot.type}, got the node {value!r}; a call takes numbers, not nodes")
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise InputValueError(f"{where} expects {slot.type}, got something NumPy makes no array of: {error}") from error
+    if array.dtype.kind not in "fiub":
+        hint = "; it does not fit in 64 bits" if isinstance(value, int) else "; expected real numbers"
+        kind = type(value).__name__ if array.shape == () and array.dtype.kind in "OUS" else f"dtype {array.dtype}"
+        error_type = InputValueError if isinstance(value, int) else InputTypeError
+        raise error_type(f"{where} expects {slot.type}, got {kind}{hint}")
+    if array.shape != slot.type.shape:
+        raise InputValueError(
+            f"{where} expects {slot.type}{also}, got shape {array.shape}; "
+            "shapes are fixed when a function is compiled: reshape the array, or compile for this shape"
+        )
+    kind = array.dtype.kind if array.size else wanted.numpy.kind
+    if kind == "f" and not wanted.is_float:
+        hint = "compare it, such as `a != 0`" if wanted is BOOL else f"round it and use .astype({str(wanted)!r})"
+        raise InputTypeError(f"{where} expects {slot.type}, got {array.dtype}; {hint}")
+    if kind in "iu" and wanted is BOOL:
+        raise InputTypeError(f"{where} expects {slot.type}, got {array.dtype}; compare it, such as `a != 0`")
+    if kind in "iu" and wanted.is_int and array.size and not np.can_cast(array.dtype, wanted.numpy):
+        info = np.iinfo(wanted.numpy)
+        for extreme in (int(array.min()), int(array.max())):
+            if not info.min <= extreme <= info.max:
+                raise InputValueError(f"{where} expects {slot.type}, got {extreme}, which does not fit in {wanted}")
+    with np.errstate(all="ignore"):
+        result: Array = np.require(array, wanted.numpy, ("C", "A", "E"))
+    return result
+
+
+def given_shape(value: Any) -> tuple[int, ...] | None:
+    """The shape NumPy would give ``value``; None for what it makes no array of."""
+    try:
+        return None if isinstance(value, Node) else np.shape(value)
+    except ValueError:  # a ragged list, which convert explains
+        return None
+
+
+def _outside(index: Array, extent: int) -> Array:
+    return np.flatnonzero((index < 0) | (index >= extent))
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """The first index that a failed check met: ``input[where] is value``, and the range it should lie in."""
+
+    check: Check
+    where: tuple[int, ...] | None
+    value: int = 0
+
+    def message(self, shift: tuple[int, ...] | None = None) -> str:
+        expected = f"expected 0 <= index < {self.check.extent}"
+        where = self.where if shift is None else shift
+        if where is None:
+            return f"an index ({self.check.what}) is out of range, {expected}"
+        place = f"[{', '.join(map(str, where))}]" if where else ""
+        return f"{self.check.input}{place} is {self.value}, {expected}"
+
+
+# --- the function -----------------------------------------------------------------------------------------
+class _Lane:
+    """What one call in flight needs: a frame, and a block in which the scalars of the signature lie.
+
+    ``cells`` has for each word of the frame that is a scalar its element, as a memoryview and as a 0-d array.
+    """
+
+    __slots__ = ("argument", "block", "cells", "frame", "slots", "zeros")
+
+    def __init__(self, program: Program, threads: int, places: Mapping[int, tuple[int, DType]], nbytes: int) -> None:
+        self.frame = program.frame(threads)
+        self.slots, self.argument = self.frame.slots, self.frame.argument
+        raw = aligned_empty((nbytes,), BOOL).view(np.uint8)
+        self.block = memoryview(raw.data)
+        self.cells: dict[int, Any] = {}
+        self.zeros: dict[int, Array] = {}
+        for word, (offset, dtype) in places.items():
+            element: Any = self.block[offset : offset + dtype.itemsize]
+            self.cells[word] = element.cast(_FORMATS[str(dtype)])
+            self.zeros[word] = raw[offset : offset + dtype.itemsize].view(dtype.numpy).reshape(())
+            self.slots[word] = program.place(self.zeros[word])
+        _frames.add(self.frame)
+
+
+class Function:
+    """A compiled function. Made by :func:`graphc.compile` and :func:`graphc.train_step`.
+
+    Call it with its inputs by position or by name: anything NumPy makes an array of, of exactly the declared shape.
+    A C-contiguous array of the declared dtype is passed as it is; another real dtype is converted where that loses no
+    kind (never float to int). Results are fresh arrays, or Python numbers for scalars, in the structure that was
+    compiled. ``out=`` (that structure of arrays, which must match exactly) is written into and given back instead.
+
+    Raises :class:`InputTypeError` and :class:`InputValueError` for arguments that do not fit, and
+    :class:`IndexOutOfRangeError` for an index out of range; no parameter has changed then.
+    """
+
+    def __init__(self, program: Program, *, threads: int | None = None) -> None:
+        signature = program.signature
+        self._program, self._signature = program, signature
+        self._threads = thread_count(threads) if signature.threaded else 1
+        self._names = names = tuple(slot.name for slot in signature.inputs)
+        self._by_name: Callable[[Mapping[str, Any]], Sequence[Any]] = (
+            itemgetter(*names) if len(names) > 1 else lambda named: [named[name] for name in names]
+        )
+        self._guards = _guards_of(signature.parameters)
+        self._sole = self._guards[0][0] if len(self._guards) == 1 and self._guards[0][1] else None
+        self._run_once, self._place = program.call, program.place
+        self._single, self._listed = signature.form == "single", signature.form == "list"
+        self._free: list[_Lane] = []
+        self._first_output = len(signature.inputs) + len(signature.parameters)
+        # (word, scalar classes or None, NumPy dtype, shape) of each input; (word, dtype, shape) of each output
+        self._inputs = [
+            (k, None if slot.type.shape else _numbers(slot.type.dtype), slot.type.dtype.numpy, slot.type.shape)
+            for k, slot in enumerate(signature.inputs)
+        ]
+        self._outputs = [
+            (self._first_output + k, slot.type.dtype.numpy, slot.type.shape) for k, slot in enumerate(signature.outputs)
+        ]
+        self._lay_out_scalars()
+        written = [parameter.value for parameter, writes in signature.parameters if writes]
+        self._written = written
+        self._owners = {id(_owner(array)) for array in written}
+
+    def _lay_out_scalars(self) -> None:
+        """Where in a lane's block each scalar lies: the inputs, then the outputs, as C would lay out two structs."""
+        self._places: dict[int, tuple[int, DType]] = {}
+        end, formats = 0, []
+        for slots, first in ((self._signature.inputs, 0), (self._signature.outputs, self._first_output)):
+            start = end = -(-end // 64) * 64
+            for k, slot in enumerate(slots):
+                if not slot.type.shape:
+                    dtype = slot.type.dtype
+                    end = -(-end // dtype.itemsize) * dtype.itemsize
+                    self._places[first + k] = (end, dtype)
+                    end += dtype.itemsize
+            codes = [_FORMATS[str(slot.type.dtype)] for slot in slots if not slot.type.shape]
+            formats.append((start, struct.Struct("@" + "".join(codes))))
+        self._block_bytes = end
+        (_, pack), (self._unpack_at, unpack) = formats
+        self._pack, self._unpack = pack.pack_into, unpack.unpack_from
+        slots = (*self._signature.inputs, *self._signature.outputs)
+        kinds = {slot.type.dtype for slot in self._signature.inputs}
+        all_scalar = not any(slot.type.shape for slot in slots)
+        self._scalar_outputs = not any(slot.type.shape for slot in self._signature.outputs)
+        # The classes of the arguments for which the short way is open, if it is: scalars of one dtype, no parameters.
+        self._short = _numbers(kinds.pop()) if all_scalar and len(kinds) == 1 and not self._guards else None
+
+    # --- calling ---
+    def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
+        short = self._short
+        if short is None or named or out is not None:
+            return self._call(self._ordered(args, named), out)
+        for value in args:
+            if value.__class__ not in short:
+                return self._call(self._ordered(args, named), None)
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = self._lane()
+        try:
+            self._pack(lane.block, 0, *args)
+            status = self._run_once(lane.argument)
+            results = self._unpack(lane.block, self._unpack_at)
+        except (struct.error, OverflowError):  # too many, too few, or a number that does not fit: said in full there
+            status = -1
+        finally:
+            self._free.append(lane)
+        if status:
+            return self._call(self._ordered(args, named), None)
+        return results[0] if self._single else list(results) if self._listed else self._signature.restore(results)
+
+    def _call(self, given: Sequence[Any], out: Any) -> Any:
+        """One call on values in the order of the inputs. Flat and a little long: this is what each step pays."""
+        targets = () if out is None else self._given_outputs(out)
+        values = [*given]  # what is converted replaces what came, and lives as long as the call
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = self._lane()
+        try:
+            slots, place, owners = lane.slots, self._place, self._owners
+            for word, numbers, dtype, shape in self._inputs:
+                value = values[word]
+                if numbers is not None:
+                    self._place_scalar(lane, word, value, numbers)
+                    continue
+                if not (
+                    value.__class__ is _ndarray
+                    and value.dtype == dtype
+                    and value.shape == shape
+                    and value.flags.num & _EXACT == _EXACT
+                ):
+                    values[word] = value = convert(self.name, self._signature.inputs[word], value)
+                if owners or targets:
+                    base = value if value.base is None else value.base
+                    # Memory of a single array that is none of those written needs no closer look.
+                    if targets or base.__class__ is not _ndarray or base.base is not None or id(base) in owners:
+                        values[word] = value = self._apart(value, targets)
+                slots[word] = place(value)
+            results: list[Any] = []
+            if out is not None:
+                for (word, _, shape), array in zip(self._outputs, targets, strict=True):
+                    if shape:
+                        slots[word] = place(array)
+            elif not self._scalar_outputs:
+                for word, dtype, shape in self._outputs:
+                    result = _fresh(self.name, shape, dtype) if shape else None
+                    results.append(result)
+                    if result is not None:
+                        slots[word] = place(result)
+            sole = self._sole
+            if sole is not None:
+                with sole.lock:
+                    if sole.readers:
+                        sole.drain()
+                    status = self._run_once(lane.argument)
+            elif self._guards:
+                status = _guarded_call(self._guards, lane, self._run_once, lane.argument)
+            else:
+                status = self._run_once(lane.argument)
+            if status:
+                arrays = [lane.zeros.get(word, value) for word, value in enumerate(values)]
+                raise IndexOutOfRangeError(f"{self.name}: {self._culprit(status, arrays).message()}")
+            if out is not None:
+                for (word, _, shape), array in zip(self._outputs, targets, strict=True):
+                    if not shape:
+                        array[...] = lane.zeros[word]
+                return out
+            if self._scalar_outputs:
+                scalars = self._unpack(lane.block, self._unpack_at)
+                return scalars[0] if self._single else self._signature.restore(scalars)
+            for k, (word, _, shape) in enumerate(self._outputs):
+                if not shape:
+                    results[k] = lane.cells[word][0]
+            return results[0] if self._single else self._signature.restore(results)
+        finally:
+            self._free.append(lane)
+
+    def _place_scalar(self, lane: _Lane, word: int, value: Any, numbers: frozenset[type]) -> None:
+        if value.__class__ in numbers:
+            try:
+                lane.cells[word][0] = value
+                return
+            except (ValueError, TypeError, OverflowError):  # one that does not fit, or a bool of NumPy's in an int
+                pass
+        lane.zeros[word][...] = convert(self.name, self._signature.inputs[word], value)
+
+    def _take(self) -> _Lane:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._lane()
+
+    def _lane(self) -> _Lane:
+        global _started
+        threads = 1 if _serial else self._threads
+        _started = _started or threads > 1
+        return _Lane(self._program, threads, self._places, self._block_bytes)
+
+    def _ordered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
+        """The arguments in the order of the inputs; raises :class:`InputTypeError` for a wrong set of them."""
+        names = self._names
+        if not named and len(args) == len(names):
+            return args
+        if not args and len(named) == len(names):
+            try:
+                return self._by_name(named)
+            except KeyError:
+                pass
+        if len(args) > len(names):
+            raise InputTypeError(f"{self.name} takes {len(names)} inputs ({', '.join(names)}), got {len(args)}")
+        for name in named:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"its inputs are {', '.join(names) or 'none'}"
+                raise InputTypeError(f"{self.name} has no input {name!r}; {hint}")
+        for name in names[: len(args)]:
+            if name in named:
+                raise InputTypeError(f"{self.name}: input {name!r} is given twice, by position and by name")
+        missing = [str(slot) for slot in self._signature.inputs[len(args) :] if slot.name not in named]
+        if missing:
+            raise InputTypeError(f"{self.name}: missing input{'s' * (len(missing) > 1)} {', '.join(missing)}")
+        return [*args, *(named[name] for name in names[len(args) :])]
+
+    def _apart(self, array: Array, out: Sequence[Array]) -> Array:
+        """``array``, or a copy where it may overlap a parameter that is written or one of ``out``."""
+        return array.copy() if any(np.may_share_memory(array, other) for other in (*self._written, *out)) else array
+
+    def _given_outputs(self, out: Any) -> list[Array]:
+        """The arrays of ``out=``, each checked to be exactly what C writes into."""
+        signature = self._signature
+        flat = signature.flatten(out)
+        if flat is None:
+            kind = "a dict with the keys" if signature.form == "dict" else f"a {signature.form} of arrays for"
+            names = ", ".join(slot.name for slot in signature.outputs)
+            raise InputTypeError(f"{self.name}: out= must have the structure of the outputs, {kind} {names}")
+        others = [(f"parameter {parameter.name!r}", parameter.value) for parameter, _ in signature.parameters]
+        for slot, array in zip(signature.outputs, flat, strict=True):
+            where = f"{self.name}: out= for {slot.name!r}"
+            if not isinstance(array, np.ndarray) or array.dtype != slot.type.dtype.numpy:
+                got = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise InputTypeError(f"{where} must be an array of {slot.type}, got {got}")
+            if array.shape != slot.type.shape:
+                raise InputValueError(f"{where} must be an array of {slot.type}, got shape {array.shape}")
+            if array.flags.num & _EXACT != _EXACT or not array.flags.writeable:
+                raise InputValueError(f"{where} must be C-contiguous, aligned and writeable")
+            for name, other in others:
+                if np.may_share_memory(array, other):
+                    raise InputValueError(f"{where} overlaps {name}; give each output memory of its own")
+            others.append((f"that for {slot.name!r}", array))
+        return flat
+
+    def _culprit(self, status: int, arrays: Sequence[Array]) -> Culprit:
+        """Which element of which input failed check number ``status``."""
+        check = self._signature.checks[status - 1]
+        if check.input is not None:
+            array = arrays[self._names.index(check.input)]
+            wrong = _outside(array, check.extent)
+            if wrong.size:
+                where = tuple(int(i) for i in np.unravel_index(wrong[0], array.shape))
+                return Culprit(check, where, int(array[where]))
+        return Culprit(check, None)
+
+    # --- many steps ---
+    def run(self, n: int, /, *, progress: Progress | None = None, **arrays: Any) -> Any:
+        """``n`` steps in C; the outputs of every step, stacked along a new first axis, in the compiled structure.
+
+        An array of exactly an input's shape is given to every step; one with an extra first axis of extent ``n``
+        gives step k its k-th part. ``progress(done, n)`` is called about every 50 ms, with no lock held.
+
+        On Ctrl-C, on an error in ``progress``, and on an index out of range at step k (said in the error) exactly
+        the steps before have been applied.
+        """
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+            raise InputTypeError(f"{self.name}.run takes a number of steps, got {n!r}")
+        n = int(n)
+        values, strides = [], []
+        for slot, value in zip(self._signature.inputs, self._ordered((), arrays), strict=True):
+            stacked = Slot(slot.name, TensorType((n, *slot.type.shape), slot.type.dtype))
+            per_step = given_shape(value) == stacked.type.shape
+            also = "" if per_step else f" or, one for each step, {stacked.type}"
+            array = convert(f"{self.name}.run", stacked if per_step else slot, value, also)
+            values.append(array if slot.type.size else np.empty(slot.type.shape, slot.type.dtype.numpy))
+            strides.append(slot.type.size if per_step else 0)
+        outputs = self._stacked(n)
+        loop = Loop(self, outputs)
+        try:
+            for done in loop.steps(values, strides, n):
+                if progress is not None:
+                    progress(done, n)
+        except IndexFailureError as failure:
+            where = f"{self.name}.run: step {failure.step}: {failure.culprit.message()}"
+            raise IndexOutOfRangeError(f"{where}; the steps before it were applied") from None
+        except BaseException as error:
+            error.add_note(f"{self.name}.run: exactly {loop.applied} of {n} steps were applied")
+            raise
+        return self._signature.restore(outputs)
+
+    def _stacked(self, n: int) -> list[Array]:
+        return [
+            _allocate(f"{self.name}: {n} values of output {slot.name!r}", (n, *slot.type.shape), slot.type.dtype)
+            for slot in self._signature.outputs
+        ]
+
+    # --- binding ---
+    def bind(self, **arrays: Any) -> Bound:
+        """Fix the buffers of inputs and outputs once; the result is called with nothing and checks nothing.
+
+        An array must match its input exactly and is read anew at each call: change it in place. Numbers and lists are
+        converted once, into ``bound.inputs``. A call gives ``bound.outputs``, the same arrays each time (0-d ones for
+        scalars). A bound function belongs to one thread at a time.
+        """
+        lane = self._lane()
+        inputs: list[Array] = []
+        for word, (slot, value) in enumerate(zip(self._signature.inputs, self._ordered((), arrays), strict=True)):
+            array = convert(f"{self.name}.bind", slot, value)
+            if isinstance(value, np.ndarray) and array.size and not np.may_share_memory(array, value):
+                raise InputTypeError(
+                    f"{self.name}.bind: input {slot.name!r} must be a C-contiguous array of {slot.type} to be bound, "
+                    f"got {type(value).__name__} of {value.dtype}; convert it first, with np.ascontiguousarray"
+                )
+            if any(np.may_share_memory(array, written) for written in self._written):
+                raise InputValueError(
+                    f"{self.name}.bind: input {slot.name!r} overlaps a parameter that is written; copy it first"
+                )
+            if not isinstance(value, np.ndarray):
+                array = array.copy()
+            inputs.append(array)
+            lane.slots[word] = self._program.place(array)
+        outputs: list[Array] = []
+        for slot, (word, _, _) in zip(self._signature.outputs, self._outputs, strict=True):
+            outputs.append(_allocate(f"{self.name}: output {slot.name!r}", slot.type.shape, slot.type.dtype))
+            lane.slots[word] = self._program.place(outputs[-1])
+        return Bound(self, lane, inputs, self._signature.restore(outputs))
+
+    # --- looking inside ---
+    @property
+    def name(self) -> str:
+        return self._signature.name
+
+    @property
+    def inputs(self) -> tuple[Slot, ...]:
+        """Name and type of each input, in order."""
+        return self._signature.inputs
+
+    @property
+    def outputs(self) -> tuple[Slot, ...]:
+        """Name and type of each output, in order."""
+        return self._signature.outputs
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Every parameter that is read or written, by name."""
+        return {str(parameter.name): parameter for parameter, _ in self._signature.parameters}
+
+    @property
+    def signature(self) -> Signature:
+        return self._signature
+
+    @property
+    def c_source(self) -> str:
+        """The C of this function."""
+        return self._program.c_source
+
+    @property
+    def c_header(self) -> str:
+        """The C header that declares this function."""
+        return self._program.c_header
+
+    @property
+    def library(self) -> Path:
+        """The shared library."""
+        return self._program.library
+
+    @property
+    def kernels(self) -> Sequence[Any]:
+        """What was fused and why, flops and bytes, one entry a kernel; empty for the NumPy backend."""
+        return self._program.kernels
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of working memory that a call needs besides arguments and parameters."""
+        return self._signature.arena_bytes
+
+    def __repr__(self) -> str:
+        signature = self._signature
+        outputs = ", ".join(map(str, signature.outputs)) or "nothing"
+        written = [str(parameter.name) for parameter, writes in signature.parameters if writes]
+        updates = f", updates {', '.join(written)}" if written else ""
+        return f"<graphc function {self.name}({', '.join(map(str, signature.inputs))}) -> {outputs}{updates}>"
+
+
+class Bound:
+    """A function on fixed buffers: ``bound()`` computes from ``inputs`` into ``outputs`` and gives these."""
+
+    __slots__ = ("_argument", "_arrays", "_call", "_function", "_guards", "_lane", "inputs", "outputs")
+
+    def __init__(self, function: Function, lane: _Lane, arrays: list[Array], outputs: Any) -> None:
+        self._function, self._lane, self._arrays = function, lane, arrays
+        self._call, self._argument, self._guards = function._run_once, lane.argument, function._guards
+        self.inputs = dict(zip(function._names, arrays, strict=True))
+        self.outputs = outputs
+
+    def __call__(self) -> Any:
+        if self._guards:
+            status = _guarded_call(self._guards, self._lane, self._call, self._argument)
+        else:
+            status = self._call(self._argument)
+        if status:
+            culprit = self._function._culprit(status, self._arrays)
+            raise IndexOutOfRangeError(f"{self._function.name}: {culprit.message()}")
+        return self.outputs
+
+    def __repr__(self) -> str:
+        return f"<bound {self._function!r}>"
+
+
+class IndexFailureError(Exception):
+    """Inside of ``run`` and ``fit``: step ``step`` met ``culprit``."""
+
+    def __init__(self, step: int, culprit: Culprit) -> None:
+        self.step, self.culprit = step, culprit
+
+
+class Loop:
+    """Steps of a function in chunks of about 50 ms, the outputs of step k into ``outputs[...][k]``.
+
+    ``applied`` is at any moment, and after any exception, how many whole steps were applied.
+    """
+
+    def __init__(self, function: Function, outputs: Sequence[Array]) -> None:
+        self._function, self._outputs = function, outputs
+        self._state = (0, np.zeros(1, np.int64))  # steps of finished chunks, steps of this one: replaced in one go
+        self._pace = 0.0  # steps a second, as measured, and not so many that a chunk is more than 8 times the last
+
+    @property
+    def applied(self) -> int:
+        before, done = self._state
+        return before + int(done[0])
+
+    def steps(self, values: Sequence[Array], strides: Sequence[int], n: int) -> Iterator[int]:
+        """Apply ``n`` more steps; yields ``applied`` after each chunk, with no guard held.
+
+        ``values`` are exact arrays, one an input; where its stride is not 0 an input has a first axis of at least n.
+        """
+        function, program = self._function, self._function._program
+        values = [function._apart(value, ()) for value in values]
+        sizes = [*strides, *(slot.type.size for slot in function.outputs)]
+        moves = np.array(sizes, np.int64)
+        lane = function._take()
+        start = self.applied
+        try:
+            while (at := self.applied) < start + n:
+                for k, (value, stride) in enumerate(zip(values, strides, strict=True)):
+                    lane.slots[k] = program.place(value[at - start :] if stride else value)
+                for (word, _, _), array in zip(function._outputs, self._outputs, strict=True):
+                    lane.slots[word] = program.place(array[at:])
+                chunk = min(start + n - at, max(1, int(self._pace * _CHUNK_SECONDS)))
+                done = self._state[1]
+                began = time.perf_counter()
+
+                def go(argument: Any, chunk: int = chunk, done: Array = done) -> int:
+                    return program.run(argument, moves, chunk, done)
+
+                if function._guards:
+                    status = _guarded_call(function._guards, lane, go, lane.argument)
+                else:
+                    status = go(lane.argument)
+                took = time.perf_counter() - began
+                self._pace = min(chunk / max(took, 1e-9), 8 * chunk / _CHUNK_SECONDS)
+                if status:
+                    failed = self.applied
+                    now = [v[failed - start] if s else v for v, s in zip(values, strides, strict=True)]
+                    raise IndexFailureError(failed, function._culprit(status, now))
+                self._state = (at + chunk, np.zeros(1, np.int64))
+                yield at + chunk
+                if took > _CHUNK_SECONDS / 4:
+                    time.sleep(5e-5)  # a lock is not fair: let whoever waits for it have it
+        finally:
+            for word in function._places:
+                lane.slots[word] = program.place(lane.zeros[word])
+            function._free.append(lane)
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+def _owner(array: Array) -> Any:
+    """The array that owns the memory of ``array``."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _fresh(function: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
+        raise InputValueError(
+            f"{function}: an output of shape {shape} needs {nbytes:,} bytes, more than there is memory for"
+        ) from None

@@ -1,0 +1,365 @@
+"""What is stored, and what is computed together.
+
+Two questions, each with one rule.
+
+*Stored or computed again?* (:func:`choose_stored`) Results of reductions and whatever the user wants are stored. A
+pointwise value is computed where it is read, unless that would be several times and is dear, or it finishes a
+contraction. What only its own kernel reads is dropped again later and lives in a register or a row buffer.
+
+*Which kernel?* (:class:`Grouping`) Stored equations are taken in order; each joins the kernel of the latest tensor
+that it reads, if it can run in the same rounds, else it opens a kernel of its own:
+
+    softmax:  max[i] -- exp[i, j] -- sum[i] -- gradient[i, j]      one kernel over rows i
+    X @ W     matmul[i, j] -- relu[i, j] -- new_W[i, j]            one contraction with an epilogue
+
+All decisions follow from the equations alone, never from the target: they decide the bits of the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from graphc.ir import REGISTRY
+from graphc.lower.equations import Equation, IndexValue, Load, Operand, Program
+from graphc.lower.index import Pick, Var, flatten
+from graphc.ops.pointwise import Pointwise
+
+__all__ = ["ContractGroup", "Group", "LoopGroup", "Member", "Grouping", "choose_stored", "live"]
+
+# A pointwise value that several kernels read is stored when computing it again takes more than so many
+# operations: a store and a load cost about as much.
+DEAR = 2
+# A value spread over a larger space (a row scalar over a row) is stored when it is dearer than a division.
+DEAR_WHEN_SPREAD = 4
+# After its rounds a kernel may finish small results (a bias update, a mean) on the spot.
+SMALL = 65536
+
+
+def is_contraction(equation: Equation) -> bool:
+    """Whether the equation is a matrix product: a dot with axes of its own on either side."""
+    if equation.reduction is None or equation.reduction.kind != "dot":
+        return False
+    left, right = (operand.variables for operand in equation.operands)
+    kept = {axis for axis in range(equation.rank) if equation.axes[axis] != 1}
+    return bool(kept & (left - right)) and bool(kept & (right - left))
+
+
+def live(equation: Equation) -> tuple[int, ...]:
+    """The axes of the result with more than one position."""
+    return tuple(axis for axis in range(equation.rank) if equation.axes[axis] != 1)
+
+
+def reduced(equation: Equation) -> tuple[int, ...]:
+    """The reduced axes with more than one position."""
+    return tuple(axis for axis in range(equation.rank, len(equation.axes)) if equation.axes[axis] != 1)
+
+
+def is_whole(load: Load, equation: Equation) -> bool:
+    """Whether ``equation`` reads, at each of its elements, just the same element."""
+    return not load.guards and load.index == equation.identity
+
+
+# --- stored or computed again -------------------------------------------------------------------------
+def picked(operand: Operand) -> Iterator[str]:
+    """Tensors whose elements serve as indices in an operand."""
+    if isinstance(operand, Load):
+        parts = [*operand.index, *(guard.index for guard in operand.guards)]
+    else:
+        parts = [guard.index for guard in operand.guards] + ([operand.index] if isinstance(operand, IndexValue) else [])
+    while parts:
+        for atom, _ in parts.pop().terms:
+            if isinstance(atom, Pick):
+                yield atom.tensor
+                parts.extend(atom.index)
+            elif not isinstance(atom, Var):
+                parts.append(atom.index)
+
+
+def choose_stored(program: Program) -> dict[str, Equation]:
+    """The equations whose result is kept, in order; all others are computed where they are read."""
+    equations = program.by_name
+    readers: dict[str, list[tuple[Equation, Load]]] = {name: [] for name in equations}
+    stored: set[str] = {*program.outputs, *program.updates.values()}
+    for equation in program.equations:
+        for operand in equation.operands:
+            if isinstance(operand, Load) and operand.tensor in readers:
+                readers[operand.tensor].append((equation, operand))
+            stored.update(name for name in picked(operand) if name in equations)
+    stored.update(check.load.tensor for check in program.checks if check.load.tensor in equations)
+
+    needed = _reached(program, stored)
+    cost: dict[str, float] = {}
+    finishes: set[str] = set()  # values on the way from a contraction to its first branching
+    for equation in program.equations:
+        if equation.name not in needed:
+            continue
+        uses = [(reader, load) for reader, load in readers[equation.name] if reader.name in needed]
+        if equation.reduction is not None:
+            stored.add(equation.name)
+        cost[equation.name] = _own_cost(equation) + sum(
+            cost[load.tensor] for load in equation.loads if load.tensor in cost and load.tensor not in stored
+        )
+        straight = len(uses) == 1 and uses[0][0].reduction is None and is_whole(uses[0][1], uses[0][0])
+        if equation.reduction is not None:
+            if is_contraction(equation):
+                finishes.add(equation.name)
+        elif any(load.tensor in finishes and is_whole(load, equation) for load in equation.loads):
+            if straight:
+                finishes.add(equation.name)
+            else:
+                stored.add(equation.name)
+        else:
+            spread = any(_spreads(reader, load) for reader, load in uses)
+            if (len(uses) > 1 and cost[equation.name] > DEAR) or (spread and cost[equation.name] > DEAR_WHEN_SPREAD):
+                stored.add(equation.name)
+        if equation.name in stored:
+            cost[equation.name] = 0
+    return {equation.name: equation for equation in program.equations if equation.name in stored & needed}
+
+
+def _reached(program: Program, wanted: set[str]) -> set[str]:
+    """Everything that the wanted equations read, directly or not."""
+    found: set[str] = set()
+    stack = [name for name in wanted if name in program.by_name]
+    while stack:
+        name = stack.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for operand in program.by_name[name].operands:
+            names = [*picked(operand), *([operand.tensor] if isinstance(operand, Load) else [])]
+            stack.extend(other for other in names if other in program.by_name)
+    return found
+
+
+def _own_cost(equation: Equation) -> float:
+    op = REGISTRY.get(equation.op)
+    return op.cost if isinstance(op, Pointwise) else 0.5 if equation.op == "cast" else 0
+
+
+def _spreads(reader: Equation, load: Load) -> bool:
+    """Whether the reader asks for the same element again and again."""
+    space = {axis for axis, extent in enumerate(reader.axes) if extent != 1}
+    return not space <= load.variables
+
+
+# --- kernels ----------------------------------------------------------------------------------------
+@dataclass
+class Member:
+    """An equation in a loop kernel.
+
+    align: the axis of the equation that each outer axis of the kernel runs over. part: "row" (computed in each round),
+    "cross" (reduced over the rounds) or "after" (computed when the rounds are over).
+    """
+
+    equation: Equation
+    align: tuple[int, ...]
+    part: str
+    loads: tuple[Load, ...]
+
+
+@dataclass
+class LoopGroup:
+    """Equations that run in the same rounds over ``extents``."""
+
+    extents: tuple[int, ...]
+    members: list[Member] = field(default_factory=list)
+    why: list[str] = field(default_factory=list)
+
+    @property
+    def rank(self) -> int:
+        return len(self.extents)
+
+    @property
+    def pure(self) -> bool:
+        """Only maps, each with all its axes outside: the rank may still shrink at no cost."""
+        return all(m.part == "row" and m.equation.reduction is None and len(live(m.equation)) == self.rank for m in self.members)
+
+    def shrink(self, rank: int) -> None:
+        self.extents = self.extents[:rank]
+        for member in self.members:
+            member.align = member.align[:rank]
+
+
+@dataclass
+class ContractGroup:
+    """A contraction, and the maps that finish its elements."""
+
+    equation: Equation
+    followers: list[Equation] = field(default_factory=list)
+
+
+Group = LoopGroup | ContractGroup
+
+
+@dataclass
+class Grouping:
+    """Puts each stored equation into a kernel. ``groups`` is in an order in which each follows what it reads."""
+
+    program: Program
+    stored: dict[str, Equation]
+    groups: list[Group] = field(default_factory=list)
+    place: dict[str, int] = field(default_factory=dict)
+
+    def run(self) -> list[Group]:
+        for equation in self.stored.values():
+            self.enter(equation)
+        return self.groups
+
+    def leaves(self, equation: Equation) -> tuple[Load, ...]:
+        """What an equation reads from memory once all that is not stored is computed in it, in its own axes."""
+        found: dict[Load, None] = {}
+        seen: set[Load] = set()
+        stack: list[Load] = list(reversed(equation.loads))
+        while stack:
+            load = stack.pop()
+            if load in seen:
+                continue
+            seen.add(load)
+            inner = self.program.by_name.get(load.tensor)
+            if inner is None or load.tensor in self.stored:
+                found[load] = None
+            else:
+                stack.extend(other.substitute(load.index) for other in reversed(inner.loads))
+        return tuple(found)
+
+    def enter(self, equation: Equation) -> None:
+        loads = self.leaves(equation)
+        latest = max((self.place[load.tensor] for load in loads if load.tensor in self.place), default=-1)
+        latest = max([latest, *(self.place[name] + 1 for name in self.picks(equation) if name in self.place)])
+        where = -1
+        if not is_contraction(equation):
+            for at in [latest, *range(len(self.groups) - 1, latest, -1)]:
+                if 0 <= at < len(self.groups) and self.join(equation, loads, self.groups[at]):
+                    where = at
+                    break
+        if where < 0:
+            self.groups.append(ContractGroup(equation) if is_contraction(equation) else self.open(equation, loads))
+            where = len(self.groups) - 1
+        self.place[equation.name] = where
+
+    def picks(self, equation: Equation) -> list[str]:
+        """The tensors whose elements serve as indices in an equation and all that is computed in it."""
+        return [name for operand in self.operands_of(equation) for name in picked(operand)]
+
+    def operands_of(self, equation: Equation) -> Iterator[Operand]:
+        """The operands of an equation and of all that is computed in it."""
+        stack, seen = [equation], {equation.name}
+        while stack:
+            for operand in stack.pop().operands:
+                yield operand
+                if isinstance(operand, Load) and operand.tensor not in seen:
+                    seen.add(operand.tensor)
+                    inner = self.program.by_name.get(operand.tensor)
+                    if inner is not None and operand.tensor not in self.stored:
+                        stack.append(inner)
+
+    def open(self, equation: Equation, loads: tuple[Load, ...]) -> LoopGroup:
+        """A kernel of its own: rounds over the axes of the result, or, for the sums of columns, over what is reduced."""
+        kept, gone = live(equation), reduced(equation)
+        columns = kept and gone and equation.reduction and equation.reduction.lanes == 1
+        if columns and not self._rows_are_reduced(equation, loads) and not equation.reduction.kind.startswith("arg"):  # type: ignore[union-attr]
+            group = LoopGroup(tuple(equation.axes[a] for a in gone))
+            group.members.append(Member(equation, gone, "cross", loads))
+        else:
+            group = LoopGroup(tuple(equation.axes[a] for a in kept))
+            group.members.append(Member(equation, kept, "row", loads))
+        return group
+
+    def _rows_are_reduced(self, equation: Equation, loads: tuple[Load, ...]) -> bool:
+        """Whether neighbours in memory are reduced together, as far as the largest operand says."""
+        def size(load: Load) -> int:
+            return self.program.type_of(load.tensor).size
+
+        for load in sorted(loads, key=size, reverse=True)[:1]:
+            offset = flatten(load.index, self.program.type_of(load.tensor).shape)
+            return not any(offset.factor(axis) == 1 for axis in live(equation))
+        return True
+
+    def join(self, equation: Equation, loads: tuple[Load, ...], group: Group) -> bool:
+        """Add ``equation`` to ``group`` if it can run in its rounds."""
+        if isinstance(group, ContractGroup):
+            return self._join_contraction(equation, loads, group)
+        parts = {member.equation.name: member for member in group.members}
+        local = [load for load in loads if load.tensor in parts]
+        late = [load for load in local if parts[load.tensor].part != "row"]
+        if late:
+            if equation.reduction is not None or equation.type.size > SMALL:
+                return False
+            group.members.append(Member(equation, (), "after", loads))
+            return True
+        if not local:
+            return self._join_beside(equation, loads, group)
+        align: list[int] = []
+        for place in range(group.rank):
+            axes = set()
+            for load in local:
+                producer = parts[load.tensor]
+                axes.add(load.index[producer.align[place]].axis if not load.guards else None)
+            axis = axes.pop() if len(axes) == 1 else None
+            if axis is None or axis in align or equation.axes[axis] != group.extents[place]:
+                break
+            align.append(axis)
+        return self._accept(equation, loads, group, align)
+
+    def _accept(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup, align: Sequence[int]) -> bool:
+        kept = list(itertools.takewhile(lambda axis: axis < equation.rank, align))
+        gone = list(itertools.takewhile(lambda axis: axis >= equation.rank, align))
+        part = "row"
+        if equation.reduction is None or kept:
+            rank = len(kept)
+            if rank == 0 and group.rank > 0:
+                return False
+        elif group.pure and not live(equation):
+            rank = 0
+        elif gone and not equation.reduction.kind.startswith("arg"):
+            rank, part = len(gone), "cross"
+        elif group.rank == 0:
+            rank = 0
+        else:
+            return False
+        if rank == 0 and group.rank == 0 and not self._fits_single_round(equation, group):
+            return False
+        if rank < group.rank and any(member.part == "cross" for member in group.members):
+            return False
+        group.shrink(rank)
+        group.members.append(Member(equation, tuple(align[:rank]), part, loads))
+        return True
+
+    @staticmethod
+    def _fits_single_round(equation: Equation, group: LoopGroup) -> bool:
+        """A kernel of one round takes scalars, small results, and what runs over a space that it runs over anyway."""
+        space = tuple(extent for extent in equation.axes if extent != 1)
+        spaces = {tuple(e for e in member.equation.axes if e != 1) for member in group.members}
+        return space == () or space in spaces or equation.type.size <= 64
+
+    def _join_beside(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup) -> bool:
+        """A scalar beside scalars, or a map over the same space that reads something the kernel reads too."""
+        axes = live(equation)
+        if group.rank == 0 and not axes and equation.reduction is None:
+            group.members.append(Member(equation, (), "row", loads))
+            return True
+        if equation.reduction is not None or not group.pure or group.rank == 0:
+            return False
+        if tuple(equation.axes[axis] for axis in axes) != group.extents:
+            return False
+        if not any(set(loads) & set(member.loads) for member in group.members):
+            return False
+        group.members.append(Member(equation, axes, "row", loads))
+        return True
+
+    def _join_contraction(self, equation: Equation, loads: tuple[Load, ...], group: ContractGroup) -> bool:
+        names = {group.equation.name, *(follower.name for follower in group.followers)}
+        if equation.reduction is not None or equation.shape != group.equation.shape:
+            return False
+        if not all(is_whole(load, equation) for load in loads if load.tensor in names):
+            return False
+        if not any(load.tensor in names for load in loads):
+            return False
+        group.followers.append(equation)
+        return True
+
+
+

@@ -1,0 +1,267 @@
+"""What a schedule is made of: kernels, as data that a template can spell without deciding anything.
+
+A :class:`LoopKernel` runs over its outer axes; in each round it goes through its stages, small loop nests over inner
+axes whose values live in registers or in a row buffer. A :class:`ContractKernel` is one matrix product with a
+pointwise epilogue. Both compute with :class:`Scalar` values, a graph of single numbers inside of one round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Union
+
+from graphc.lower.equations import Check, Guard
+from graphc.lower.index import Index, Pick, Var
+from graphc.types import DType, TensorType
+
+__all__ = [
+    "Accumulate",
+    "Accumulator",
+    "CheckKernel",
+    "ContractKernel",
+    "CopyKernel",
+    "Kernel",
+    "Let",
+    "Line",
+    "LoopKernel",
+    "Operand",
+    "Scalar",
+    "Schedule",
+    "Stage",
+    "Store",
+]
+
+
+@dataclass(eq=False)
+class Scalar:
+    """One number inside of a loop body.
+
+    op: a pointwise operation, or load, literal, index, guard (its argument where the guards hold, else zero) or local
+    (``name``, declared before). Only the fields that the op needs are set. label: what a name would be made of;
+    name: set when the value is declared under it.
+    """
+
+    op: str
+    dtype: DType
+    args: tuple[Scalar, ...] = ()
+    variables: frozenset[int] = frozenset()
+    tensor: str = ""
+    index: Index = field(default_factory=Index)
+    value: object = None
+    guards: tuple[Guard, ...] = ()
+    label: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Let:
+    """``const dtype name = value``."""
+
+    name: str
+    scalar: Scalar
+
+
+@dataclass(frozen=True)
+class Store:
+    """``tensor[index] = value``."""
+
+    tensor: str
+    index: Index
+    scalar: Scalar
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Running result of the reduction that defines ``tensor``: one in ``lanes`` parts, or an array of ``size``.
+
+    dtype is that of the result, value_dtype that of what is reduced (they differ for argmax).
+    """
+
+    name: str
+    tensor: str
+    dtype: DType
+    value_dtype: DType
+    kind: str
+    size: int
+    lanes: int
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """Fold a value (for dot: the product of two; for argmax: a value and its position) into ``into[index]``."""
+
+    into: Accumulator
+    index: Index
+    values: tuple[Scalar, ...]
+
+
+Line = Union[Let, Store, Accumulate]
+
+
+@dataclass
+class Stage:
+    """One loop nest inside of a round.
+
+    loops: (axis variable, extent), outermost first; the last ``reduced`` of them belong to the reduction of
+    ``accumulators``, which start afresh in each round of the loops before; ``after`` follows the reduced loops.
+    lanes: the last loop is split in strips of so many elements, one for each partial result.
+    vector: whether the rounds of the last loop are independent but for lanes, so that a compiler may run them side by side.
+    """
+
+    loops: tuple[tuple[int, int], ...] = ()
+    reduced: int = 0
+    lanes: int = 1
+    vector: bool = True
+    before: list[Line] = field(default_factory=list)
+    accumulators: list[Accumulator] = field(default_factory=list)
+    body: list[Line] = field(default_factory=list)
+    after: list[Line] = field(default_factory=list)
+
+
+@dataclass
+class LoopKernel:
+    """Loops over ``outer``; in each round all ``stages``. Accumulators outlive the rounds; ``final`` runs once at the end."""
+
+    name: str
+    why: str
+    outer: tuple[tuple[int, int], ...]
+    accumulators: list[Accumulator] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    after: list[Line] = field(default_factory=list)
+    final: list[Stage] = field(default_factory=list)
+    buffers: dict[str, TensorType] = field(default_factory=dict)
+    formulas: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A virtual operand of a contraction over variables (batch..., row or k, k or column): loads, or any expression."""
+
+    lines: tuple[Let, ...]
+    scalar: Scalar
+
+
+@dataclass
+class ContractKernel:
+    """``result[b, i, j] = sum over k, in order, of left(b, i, k) * right(b, k, j)``, then the epilogue.
+
+    Variables: the batch axes are 0 .. len(batch) - 1, then i, j, k.
+    """
+
+    name: str
+    why: str
+    dtype: DType
+    batch: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    left: Operand
+    right: Operand
+    result: str
+    epilogue: list[Line] = field(default_factory=list)
+    formulas: list[str] = field(default_factory=list)
+
+
+@dataclass
+class CheckKernel:
+    """Range checks of indices; ``number`` is the status that the function returns if this one fails."""
+
+    name: str
+    check: Check
+    number: int
+    load: Scalar
+    why: str = "indices are checked before anything is stored"
+
+
+@dataclass
+class CopyKernel:
+    """``target = source``, whole: the new value of a parameter that could not be written in place."""
+
+    name: str
+    target: str
+    source: str
+    why: str
+
+
+Kernel = Union[LoopKernel, ContractKernel, CheckKernel, CopyKernel]
+
+
+@dataclass
+class Schedule:
+    """Kernels in order, and where each tensor that is stored lives.
+
+    types: of every stored tensor. aliases: an equation whose result is stored in a parameter, in place.
+    """
+
+    name: str
+    kernels: list[Kernel]
+    types: dict[str, TensorType]
+    aliases: dict[str, str]
+
+
+def lines_of(kernel: Kernel) -> Iterator[Line]:
+    """Every line of a kernel."""
+    if isinstance(kernel, LoopKernel):
+        yield from kernel.after
+        for stage in (*kernel.stages, *kernel.final):
+            yield from stage.before
+            yield from stage.body
+            yield from stage.after
+    elif isinstance(kernel, ContractKernel):
+        yield from kernel.left.lines
+        yield from kernel.right.lines
+        yield from kernel.epilogue
+
+
+def scalars_of(kernel: Kernel) -> Iterator[Scalar]:
+    """Every scalar that a kernel computes, each once."""
+    roots: list[Scalar] = []
+    for line in lines_of(kernel):
+        roots.extend(line.values if isinstance(line, Accumulate) else (line.scalar,))
+    if isinstance(kernel, ContractKernel):
+        roots += [kernel.left.scalar, kernel.right.scalar]
+    if isinstance(kernel, CheckKernel):
+        roots.append(kernel.load)
+    seen: set[Scalar] = set()
+    while roots:
+        scalar = roots.pop()
+        if scalar not in seen:
+            seen.add(scalar)
+            roots.extend(scalar.args)
+            yield scalar
+
+
+def picks_of(index: Index) -> Iterator[str]:
+    """The tensors whose elements an index picks."""
+    stack = [index]
+    while stack:
+        for atom, _ in stack.pop().terms:
+            if isinstance(atom, Pick):
+                yield atom.tensor
+                stack.extend(atom.index)
+            elif not isinstance(atom, Var):
+                stack.append(atom.index)
+
+
+def reads_of(kernel: Kernel) -> list[str]:
+    """The tensors that a kernel reads, in order, each once."""
+    if isinstance(kernel, CopyKernel):
+        return [kernel.source]
+    found: dict[str, None] = {}
+    for scalar in scalars_of(kernel):
+        if scalar.op == "load":
+            found[scalar.tensor] = None
+        for index in (scalar.index, *(guard.index for guard in scalar.guards)):
+            found.update(dict.fromkeys(picks_of(index)))
+    for line in lines_of(kernel):
+        if isinstance(line, Store):
+            found.update(dict.fromkeys(picks_of(line.index)))
+    return list(found)
+
+
+def writes_of(kernel: Kernel) -> list[str]:
+    """The tensors that a kernel stores, in order, each once."""
+    if isinstance(kernel, CopyKernel):
+        return [kernel.target]
+    return list(dict.fromkeys(line.tensor for line in lines_of(kernel) if isinstance(line, Store)))

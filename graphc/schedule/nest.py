@@ -1,0 +1,511 @@
+"""From groups of equations to loop nests: which value is computed at which depth, and where it lives.
+
+A value that depends on no loop variable is computed before the loops, one that depends on the round only once a round,
+everything else in the innermost loop of its stage. A value that a later stage reads goes to memory if it is stored
+there anyway, else to a row buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from graphc.lower.equations import Equation, IndexValue, Literal, Load, Program, axis_name, format_equation
+from graphc.lower.equations import Operand as EquationOperand
+from graphc.lower.index import Index, Var, flatten, unflatten
+from graphc.schedule.fuse import ContractGroup, LoopGroup, Member, live, reduced
+from graphc.schedule.kernels import (
+    Accumulate,
+    Accumulator,
+    ContractKernel,
+    Let,
+    Line,
+    LoopKernel,
+    Operand,
+    Scalar,
+    Stage,
+    Store,
+)
+from graphc.types import INT32, DType, TensorType
+
+__all__ = ["build_contraction", "build_loops"]
+
+class _Body:
+    """Scalars for one kernel: equations that are not stored are computed where they are loaded, each once a scope.
+
+    What depends on at most the round is shared by all stages; the rest is known in its own stage only.
+    """
+
+    def __init__(self, program: Program, is_stored: Callable[[str], bool], rounds: frozenset[int]) -> None:
+        self.program, self.is_stored, self.rounds = program, is_stored, rounds
+        self.shared: dict[EquationOperand, Scalar] = {}
+        self.own: dict[EquationOperand, Scalar] = {}
+        self.buffers: dict[str, Callable[[Load], Scalar]] = {}
+
+    def get(self, operand: EquationOperand) -> Scalar | None:
+        return self.own.get(operand) or self.shared.get(operand)
+
+    def put(self, operand: EquationOperand, scalar: Scalar) -> None:
+        (self.shared if scalar.variables <= self.rounds else self.own)[operand] = scalar
+
+    def of(self, operand: EquationOperand) -> Scalar:
+        """The scalar for an operand whose index is over the axes of the kernel. Iterative: chains may be long."""
+        stack: list[tuple[EquationOperand, bool]] = [(operand, False)]
+        while stack:
+            item, ready = stack.pop()
+            if self.get(item) is not None:
+                continue
+            inner = self.inner(item)
+            if inner is None:
+                self.put(item, self.leaf(item))
+                continue
+            equation, parts = inner
+            if ready:
+                self.put(item, guarded(apply(equation, [self.known(part) for part in parts]), item))
+            else:
+                stack.append((item, True))
+                stack.extend((part, False) for part in reversed(parts))
+        return self.known(operand)
+
+    def known(self, operand: EquationOperand) -> Scalar:
+        scalar = self.get(operand)
+        assert scalar is not None
+        return scalar
+
+    def inner(self, operand: EquationOperand) -> tuple[Equation, list[EquationOperand]] | None:
+        """The equation to compute for an operand, with its operands moved to the place; None for a leaf."""
+        if not isinstance(operand, Load) or self.is_stored(operand.tensor):
+            return None
+        equation = self.program.by_name.get(operand.tensor)
+        if equation is None:
+            return None
+        return equation, [part.substitute(operand.index) for part in equation.operands]
+
+    def leaf(self, operand: EquationOperand) -> Scalar:
+        if isinstance(operand, Literal):
+            scalar = Scalar("literal", operand.dtype, value=operand.value)
+        elif isinstance(operand, IndexValue):
+            scalar = Scalar("index", INT32, variables=operand.index.variables, index=operand.index)
+        elif operand.tensor in self.buffers:
+            scalar = self.buffers[operand.tensor](operand)
+        else:
+            type = self.program.type_of(operand.tensor)
+            scalar = load(operand.tensor, type.dtype, flatten(operand.index, type.shape))
+        return guarded(scalar, operand)
+
+
+def load(tensor: str, dtype: DType, offset: Index) -> Scalar:
+    """One element of an array."""
+    return Scalar("load", dtype, variables=offset.variables, tensor=tensor, index=offset, label=tensor)
+
+
+def apply(equation: Equation, args: Sequence[Scalar]) -> Scalar:
+    """The scalar of a map; a copy is its operand."""
+    if equation.op == "copy":
+        return args[0]
+    variables = frozenset().union(*(arg.variables for arg in args))
+    return Scalar(equation.op, equation.dtype, tuple(args), variables, label=equation.name)
+
+
+def guarded(scalar: Scalar, operand: EquationOperand) -> Scalar:
+    if not operand.guards:
+        return scalar
+    variables = scalar.variables.union(*(guard.index.variables for guard in operand.guards))
+    return Scalar("guard", scalar.dtype, (scalar,), variables, guards=operand.guards)
+
+
+def named(name: str, dtype: DType, variables: frozenset[int] = frozenset()) -> Scalar:
+    """A value that the kernel has declared under a name."""
+    return Scalar("local", dtype, variables=variables, name=name)
+
+
+# --- loop kernels -------------------------------------------------------------------------------------
+Axes = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A member with kernel indices for its axes, its inner loops (the last ``gone`` of them reduced) and its stage."""
+
+    member: Member
+    values: tuple[Index, ...]
+    loops: Axes
+    gone: int
+    stage: int
+
+    @property
+    def own(self) -> tuple[Index, ...]:
+        """Where in its tensor the element lies."""
+        return self.values[: self.member.equation.rank]
+
+
+def build_loops(
+    group: LoopGroup, program: Program, is_stored: Callable[[str], bool], wanted: set[str], volatile: set[str]
+) -> LoopKernel:
+    """The loop nest of a group. wanted: what needs memory of its own; volatile: parameters that are updated."""
+    return _Loops(group, program, is_stored, wanted, volatile).build()
+
+
+class _Loops:
+    def __init__(
+        self, group: LoopGroup, program: Program, is_stored: Callable[[str], bool], wanted: set[str], volatile: set[str]
+    ) -> None:
+        self.group, self.program, self.is_stored = group, program, is_stored
+        self.wanted, self.volatile = wanted, volatile
+        self.members = {member.equation.name: member for member in group.members}
+        self.placed: dict[str, _Placed] = {}
+        self.rounds: Sequence[Index] = [Index.of(place, extent) for place, extent in enumerate(group.extents)]
+        self.kernel = LoopKernel(group.members[-1].equation.name, "", tuple(enumerate(group.extents)))
+
+    def build(self) -> LoopKernel:
+        self.flatten_rounds()
+        group, kernel = self.group, self.kernel
+        kernel.formulas = [format_equation(member.equation) for member in group.members]
+        for member in group.members:
+            self.placed[member.equation.name] = self.place(member)
+        self.body = _Body(self.program, self.is_stored, frozenset(axis for axis, _ in kernel.outer))
+        arrays = {name for member in group.members for name in (member.equation.name, *(r.tensor for r in member.loads))}
+        in_registers = {name for name in self.members if name not in self.wanted and not self.needs_buffer(name)}
+        self.namer = Namer(arrays - in_registers, self.volatile, self.body.rounds)
+        for part, stages in (("row", kernel.stages), ("after", kernel.final)):
+            for number, stage in enumerate(stages):
+                self.body.own.clear()
+                for item in self.placed.values():
+                    if item.stage == number and (item.member.part == "after") == (part == "after"):
+                        self.emit(item, stage)
+                before, body = self.namer.finish([*stage.body, *stage.after], bool(stage.loops))
+                stage.before, stage.body = [*before], [*body, *stage.body]
+            if part == "row":
+                self.close_rounds()
+        kernel.why = self.explain()
+        return kernel
+
+    def explain(self) -> str:
+        count = len(self.group.members)
+        text = f"{count} equation{'s' * (count > 1)} in one pass"
+        return text + (" over shared rows" if self.group.rank and not self.group.pure and count > 1 else "")
+
+    def flatten_rounds(self) -> None:
+        """One loop instead of several, where every access allows it."""
+        group = self.group
+        if group.rank < 2 or not group.pure:
+            return
+        size = prod(group.extents)
+        flat = unflatten(Index.of(0, size), group.extents)
+        for member in group.members:
+            equation = member.equation
+            values = [Index() for _ in equation.axes]
+            for place, axis in enumerate(member.align):
+                values[axis] = flat[place]
+            offsets = [flatten(values[: equation.rank], equation.shape)]
+            for item in member.loads:
+                moved = item.substitute(values)
+                offsets.append(flatten(moved.index, self.program.type_of(item.tensor).shape))
+            if any(not isinstance(atom, Var) for offset in offsets for atom, _ in offset.terms):
+                return
+            if self.uses_positions(equation):
+                return
+        self.rounds, self.kernel.outer = flat, ((0, size),)
+
+    def uses_positions(self, equation: Equation) -> bool:
+        """Whether an axis variable is itself a value, or decides a guard."""
+        stack = [equation]
+        while stack:
+            for operand in stack.pop().operands:
+                if isinstance(operand, IndexValue) or operand.guards:
+                    return True
+                if isinstance(operand, Load) and not self.is_stored(operand.tensor) and operand.tensor in self.program.by_name:
+                    stack.append(self.program.by_name[operand.tensor])
+        return False
+
+    # --- where a member runs -----------------------------------------------------------------------------
+    def place(self, member: Member) -> _Placed:
+        """Its loops, and the first stage in which all that it reads is known; a new one if there is none."""
+        equation, after = member.equation, member.part == "after"
+        first = 0 if after else len(self.kernel.outer)
+        inner = [axis for axis in (*live(equation), *reduced(equation)) if axis not in member.align]
+        values = [Index() for _ in equation.axes]
+        for place, axis in enumerate(member.align):
+            values[axis] = self.rounds[place]
+        for place, axis in enumerate(inner):
+            values[axis] = Index.of(first + place, equation.axes[axis])
+        loops = tuple((first + place, equation.axes[axis]) for place, axis in enumerate(inner))
+        gone = sum(axis >= equation.rank for axis in inner)
+        item = _Placed(member, tuple(values), loops, gone, -1)
+
+        least = 0
+        for read in member.loads:
+            producer = self.placed.get(read.tensor)
+            if producer is None or (producer.member.part == "after") != after:
+                continue
+            beside = producer.member.equation.reduction is None and producer.loops == loops
+            beside = beside and not read.guards and read.substitute(values).index == producer.own
+            least = max(least, producer.stage + (not beside))
+        stages = self.kernel.final if after else self.kernel.stages
+        lanes, vector = self.manner(item)
+        exclusive = 0 < gone < len(loops)
+        for at in range(least, len(stages)):
+            if stages[at].loops == loops and not exclusive and self.can_share(stages[at], lanes, vector):
+                break
+        else:
+            at = len(stages)
+            stages.append(Stage(loops, vector=vector))
+        stage = stages[at]
+        stage.lanes, stage.reduced = max(stage.lanes, lanes), max(stage.reduced, gone)
+        return replace(item, stage=at)
+
+    @staticmethod
+    def manner(item: _Placed) -> tuple[int, bool]:
+        """Lanes, and whether neighbours along the innermost loop are independent but for these."""
+        reduction = item.member.equation.reduction
+        if reduction is None or not item.gone:
+            return 1, True
+        return reduction.lanes, reduction.lanes > 1
+
+    @staticmethod
+    def can_share(stage: Stage, lanes: int, vector: bool) -> bool:
+        if not stage.loops:
+            return True
+        if 0 < stage.reduced < len(stage.loops) or stage.vector != vector:
+            return False
+        return 1 in (lanes, stage.lanes) or lanes == stage.lanes
+
+    # --- lines -----------------------------------------------------------------------------------------
+    def emit(self, item: _Placed, stage: Stage) -> None:
+        equation = item.member.equation
+        operands = [self.body.of(operand.substitute(item.values)) for operand in equation.operands]
+        if equation.reduction is None:
+            self.keep(item, apply(equation, operands), stage)
+            return
+        if equation.reduction.kind.startswith("arg"):
+            position = next((item.values[a] for a in reduced(equation)), Index())
+            operands.append(Scalar("index", INT32, variables=position.variables, index=position))
+        if item.member.part == "cross":
+            self.cross(item, tuple(operands), stage)
+        else:
+            self.reduce(item, tuple(operands), stage)
+
+    def keep(self, item: _Placed, value: Scalar, stage: Stage) -> None:
+        """A map's value: known to the rest of its stage, stored if others want it, buffered if a later stage does."""
+        equation = item.member.equation
+        self.body.put(Load(equation.name, item.own), value)
+        if equation.name in self.wanted:
+            stage.body.append(Store(equation.name, flatten(item.own, equation.shape), value))
+        elif item.loops and self.read_later(item):
+            self.buffer(item)
+            stage.body.append(Store(equation.name, self.buffer_offset(item, item.own), value))
+
+    def read_later(self, item: _Placed) -> bool:
+        name, part = item.member.equation.name, item.member.part == "after"
+        for other in self.placed.values():
+            if (other.member.part == "after") == part and any(read.tensor == name for read in other.member.loads):
+                own = all(read.substitute(other.values).index == item.own for read in other.member.loads if read.tensor == name)
+                if other.stage > item.stage or not own:
+                    return True
+        return False
+
+    def needs_buffer(self, name: str) -> bool:
+        item = self.placed[name]
+        if item.member.part == "cross" or item.gone:
+            return len(item.loops) > item.gone
+        return bool(item.loops) and self.read_later(item)
+
+    def buffer(self, item: _Placed) -> None:
+        """A row buffer for the elements of one round."""
+        name, equation = item.member.equation.name, item.member.equation
+        shape = tuple(equation.axes[axis] for axis in live(equation) if axis not in item.member.align)
+        self.kernel.buffers[name] = TensorType(shape, equation.dtype)
+        self.body.buffers[name] = lambda read: load(name, equation.dtype, self.buffer_offset(item, read.index))
+
+    @staticmethod
+    def buffer_offset(item: _Placed, index: Sequence[Index]) -> Index:
+        equation = item.member.equation
+        axes = [axis for axis in live(equation) if axis not in item.member.align]
+        return flatten([index[axis] for axis in axes], [equation.axes[axis] for axis in axes])
+
+    def reduce(self, item: _Placed, operands: tuple[Scalar, ...], stage: Stage) -> None:
+        """A reduction inside of a round."""
+        equation = item.member.equation
+        assert equation.reduction is not None
+        kind, lanes = equation.reduction.kind, equation.reduction.lanes
+        into = Accumulator(self.namer.fresh(equation.name), equation.name, equation.dtype, operands[0].dtype, kind, 0, lanes)
+        stage.accumulators.append(into)
+        stage.body.append(Accumulate(into, Index(), operands))
+        kept = frozenset(axis for axis, _ in item.loops[: len(item.loops) - item.gone])
+        result = named(into.name, equation.dtype, self.body.rounds | kept)
+        if equation.name in self.wanted:
+            stage.after.append(Store(equation.name, flatten(item.own, equation.shape), result))
+        elif kept:
+            self.buffer(item)
+            stage.after.append(Store(equation.name, self.buffer_offset(item, item.own), result))
+        if not kept:
+            self.body.shared[Load(equation.name, item.own)] = result
+
+    def cross(self, item: _Placed, operands: tuple[Scalar, ...], stage: Stage) -> None:
+        """A reduction over the rounds: one running result, or one for each element of an array."""
+        equation = item.member.equation
+        assert equation.reduction is not None
+        kind, lanes = equation.reduction.kind, equation.reduction.lanes
+        if live(equation):
+            into = Accumulator(equation.name, equation.name, equation.dtype, operands[0].dtype, kind, equation.type.size, 1)
+            if equation.name not in self.wanted:
+                self.kernel.buffers[equation.name] = TensorType(equation.shape, equation.dtype)
+            index = flatten(item.own, equation.shape)
+        else:
+            into = Accumulator(self.namer.fresh(equation.name), equation.name, equation.dtype, operands[0].dtype, kind, 0, lanes)
+            index = Index() if item.gone or lanes == 1 else self.rounds[-1].modulo(lanes)
+        self.kernel.accumulators.append(into)
+        stage.body.append(Accumulate(into, index, operands))
+
+    def close_rounds(self) -> None:
+        """Results of the reductions over the rounds, as the equations after the rounds see them."""
+        self.body.shared.clear()
+        self.body.own.clear()
+        self.body.rounds = self.namer.rounds = frozenset()
+        for item in self.placed.values():
+            equation = item.member.equation
+            if item.member.part != "cross" or live(equation):
+                continue
+            into = next(a for a in self.kernel.accumulators if a.tensor == equation.name)
+            result = named(into.name, equation.dtype)
+            self.body.shared[Load(equation.name, item.own)] = result
+            if equation.name in self.wanted:
+                self.kernel.after.append(Store(equation.name, Index(), result))
+
+
+# --- names and depths ---------------------------------------------------------------------------------
+_PLAIN = ("literal", "local", "index")
+_LARGEST_EXPRESSION = 6  # operations in one C expression; what is longer is cut by names
+
+
+class Namer:
+    """Gives names to the values that are used twice or belong to an outer depth; all others are written in place.
+
+    taken: names of arrays, which no value may have. volatile: parameters that are updated; their old value is read
+    into a name before anything is stored.
+    """
+
+    def __init__(self, taken: set[str], volatile: set[str], rounds: frozenset[int]) -> None:
+        self.taken, self.volatile, self.rounds = set(taken), volatile, rounds
+
+    def fresh(self, stem: str, variables: frozenset[int] = frozenset()) -> str:
+        """``stem``, or with the loop variables it depends on, or a number, where that is taken."""
+        name = stem
+        if name in self.taken:
+            name = f"{stem}_{''.join(axis_name(axis) for axis in sorted(variables)) or 'value'}"
+        number = 1
+        while name in self.taken:
+            number += 1
+            name = f"{stem}_{number}"
+        self.taken.add(name)
+        return name
+
+    def depth(self, scalar: Scalar) -> int:
+        """0: may be computed before the stage; 1: in its innermost loop."""
+        return int(not scalar.variables <= self.rounds)
+
+    def finish(self, lines: Sequence[Line], inside: bool) -> tuple[list[Let], list[Let]]:
+        """The names to declare before the loops of a stage, and in its body, for what ``lines`` compute.
+
+        inside: whether the lines stand in loops at all.
+        """
+        roots = [s for line in lines for s in (line.values if isinstance(line, Accumulate) else (line.scalar,))]
+        order: list[Scalar] = []
+        uses: dict[Scalar, int] = {}
+        deepest: dict[Scalar, int] = {}
+        stack = [(root, False) for root in reversed(roots)]
+        for root in roots:
+            uses[root] = uses.get(root, 0) + 1
+            deepest[root] = int(inside)
+        seen: set[Scalar] = set()
+        while stack:
+            scalar, ready = stack.pop()
+            if ready:
+                order.append(scalar)
+            elif scalar not in seen and not scalar.name:
+                seen.add(scalar)
+                stack.append((scalar, True))
+                for arg in reversed(scalar.args):
+                    uses[arg] = uses.get(arg, 0) + 1
+                    deepest[arg] = max(deepest.get(arg, 0), self.depth(scalar))
+                    stack.append((arg, False))
+        several = sum(isinstance(line, Store) for line in lines) > 1
+        before: list[Let] = []
+        body: list[Let] = []
+        length: dict[Scalar, int] = {}
+        for scalar in order:
+            if scalar.op in _PLAIN:
+                continue
+            length[scalar] = 1 + sum(length.get(arg, 0) for arg in scalar.args if not arg.name)
+            if scalar.op == "load":
+                wanted = (uses[scalar] > 1 and bool(scalar.variables)) or (several and scalar.tensor in self.volatile)
+            else:
+                outer = self.depth(scalar) < deepest[scalar]
+                wanted = uses[scalar] > 1 or outer or length[scalar] > _LARGEST_EXPRESSION
+            if wanted:
+                scalar.name = self.fresh(scalar.label or scalar.op, scalar.variables)
+                (body if self.depth(scalar) else before).append(Let(scalar.name, scalar))
+        return before, body
+
+
+# --- contractions --------------------------------------------------------------------------------------
+def build_contraction(
+    group: ContractGroup, program: Program, is_stored: Callable[[str], bool], wanted: set[str], volatile: set[str]
+) -> ContractKernel:
+    """The kernel of a contraction: axes sorted into batch, rows, columns and depth, operands and epilogue as scalars."""
+    equation = group.equation
+    left, right = equation.operands
+    axes = live(equation)
+    batch = [axis for axis in axes if axis in left.variables and axis in right.variables]
+    rows = [axis for axis in axes if axis in left.variables and axis not in batch]
+    columns = [axis for axis in axes if axis in right.variables and axis not in batch]
+    if rows and columns and rows[-1] > columns[-1]:  # neighbours in memory along the columns
+        left, right, rows, columns = right, left, columns, rows
+    values = [Index() for _ in equation.axes]
+    for place, axis in enumerate(batch):
+        values[axis] = Index.of(place, equation.axes[axis])
+    extents = []
+    for place, merged in enumerate((rows, columns, list(reduced(equation)))):
+        shape = [equation.axes[axis] for axis in merged]
+        extents.append(prod(shape))
+        flat = Index.of(len(batch) + place, prod(shape))
+        for axis, value in zip(merged, unflatten(flat, shape), strict=True):
+            values[axis] = value
+
+    body = _Body(program, is_stored, frozenset())
+    operands = []
+    for operand in (left, right):
+        scalar = body.of(operand.substitute(values))
+        _, lines = Namer(set(program.sources) | wanted, set(), frozenset()).finish([Store("", Index(), scalar)], True)
+        operands.append(Operand(tuple(lines), scalar))
+        body.own.clear()
+        body.shared.clear()
+    kernel = ContractKernel(
+        (group.followers or [equation])[-1].name, "", equation.dtype, tuple(equation.axes[axis] for axis in batch),
+        *extents, *operands, equation.name,
+    )  # fmt: skip
+    kernel.formulas = [format_equation(e) for e in (equation, *group.followers)]
+
+    place = tuple(values[: equation.rank])
+    space = frozenset(range(len(batch) + 2))
+    result = named(equation.name, equation.dtype, space)
+    namer = Namer(set(program.sources) | wanted | {kernel.result}, volatile, frozenset())
+    if equation.name in wanted:
+        result = named(namer.fresh(equation.name, space), equation.dtype, space)
+    kernel.result = result.name
+    body.put(Load(equation.name, place), result)
+    stores: list[Line] = []
+    if equation.name in wanted:
+        stores.append(Store(equation.name, flatten(place, equation.shape), result))
+    for follower in group.followers:
+        own = [values[axis] for axis in range(equation.rank)]
+        value = apply(follower, [body.of(operand.substitute(own)) for operand in follower.operands])
+        body.put(Load(follower.name, place), value)
+        if follower.name in wanted:
+            stores.append(Store(follower.name, flatten(place, follower.shape), value))
+    before, lets = namer.finish(stores, True)
+    kernel.epilogue = [*before, *lets, *stores]
+    done = len(group.followers)
+    kernel.why = "matrix product" + (f", {done} equation{'s' * (done > 1)} in its store step" if done else "")
+    return kernel

@@ -1,0 +1,207 @@
+"""From equations to a schedule: kernels in an order that is safe, and where each stored tensor lives.
+
+An update is written into its parameter in place when every other reader of the old value can run before, and its own
+kernel reads an element only where it writes it. Otherwise the new value gets memory of its own and is copied at
+the end: `{a: b, b: a}` swaps. These orders are edges between kernels, like those of the data.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from graphc.lower.equations import Equation, Program
+from graphc.lower.index import Index, flatten
+from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, choose_stored
+from graphc.schedule.kernels import (
+    Accumulate,
+    CheckKernel,
+    ContractKernel,
+    CopyKernel,
+    Kernel,
+    LoopKernel,
+    Scalar,
+    Schedule,
+    Store,
+    picks_of,
+    reads_of,
+    scalars_of,
+    writes_of,
+)
+from graphc.schedule.nest import build_contraction, build_loops
+
+__all__ = ["schedule"]
+
+
+def schedule(program: Program) -> Schedule:
+    """The kernels of a program. Depends on the equations alone, not on the target."""
+    stored = choose_stored(program)
+    grouping = Grouping(program, stored)
+    groups = grouping.run()
+    wanted = _wanted(program, grouping)
+    volatile = set(program.updates)
+
+    def is_stored(name: str) -> bool:
+        return name in stored
+
+    kernels: list[Kernel] = []
+    for group in groups:
+        if isinstance(group, ContractGroup):
+            kernels.append(build_contraction(group, program, is_stored, wanted, volatile))
+        else:
+            kernels.append(build_loops(group, program, is_stored, wanted, volatile))
+    checks = _checks(program)
+    order = _Order([*checks, *kernels])
+    for check in checks:
+        for kernel in kernels:
+            if check.check.load.tensor not in writes_of(kernel) and not order.leads(kernel, check):
+                order.add(check, kernel)
+    aliases: dict[str, str] = {}
+    copies: list[Kernel] = []
+    for parameter, name in program.updates.items():
+        writer = next(kernel for kernel in kernels if name in stores_of(kernel))
+        readers = [kernel for kernel in order.kernels if parameter in reads_of(kernel) and kernel is not writer]
+        if _elementwise(writer, parameter, name) and not any(order.leads(writer, reader) for reader in readers):
+            aliases[name] = parameter
+            for reader in readers:
+                order.add(reader, writer)
+        else:
+            copies.append(CopyKernel(f"set_{parameter}", parameter, name, "the old value is read until the end"))
+    arrays = {name: program.type_of(name) for name in (*program.sources, *program.constants, *sorted(wanted))}
+    return Schedule(program.name, [*order.sorted(), *copies], arrays, aliases)
+
+
+def stores_of(kernel: Kernel) -> list[str]:
+    """The tensors in memory that a kernel writes: what it stores, and running results over its rounds."""
+    names = writes_of(kernel)
+    if isinstance(kernel, LoopKernel):
+        names += [a.name for a in kernel.accumulators if a.size]
+        names = [name for name in names if name not in kernel.buffers]
+    return names
+
+
+def _wanted(program: Program, grouping: Grouping) -> set[str]:
+    """Stored equations that need memory: those that the user, another kernel, or the end of their own kernel reads."""
+    wanted = {*program.outputs, *program.updates.values(), *(check.load.tensor for check in program.checks)}
+    for place, group in enumerate(grouping.groups):
+        for equation, part in _members(group):
+            loads = grouping.leaves(equation)
+            names = {load.tensor for load in loads} | set(grouping.picks(equation))
+            for name in names & grouping.stored.keys():
+                same = grouping.place[name] == place
+                if not same or (part == "after" and dict(_parts(group)).get(name) == "row"):
+                    wanted.add(name)
+    return wanted & grouping.stored.keys()
+
+
+def _members(group: Group) -> list[tuple[Equation, str]]:
+    if isinstance(group, LoopGroup):
+        return [(member.equation, member.part) for member in group.members]
+    return [(equation, "row") for equation in (group.equation, *group.followers)]
+
+
+def _parts(group: Group) -> list[tuple[str, str]]:
+    return [(member.equation.name, member.part) for member in group.members] if isinstance(group, LoopGroup) else []
+
+
+def _checks(program: Program) -> list[CheckKernel]:
+    checks = []
+    for number, check in enumerate(program.checks, 1):
+        type = program.type_of(check.load.tensor)
+        offset = flatten(check.load.index, type.shape)
+        load = Scalar("load", type.dtype, tensor=check.load.tensor, index=offset, variables=offset.variables)
+        checks.append(CheckKernel(f"check_{check.load.tensor}", check, number, load))
+    return checks
+
+
+def _elementwise(kernel: Kernel, parameter: str, name: str) -> bool:
+    """Whether ``kernel``, which stores the new value ``name``, reads each element of the old one only where it stores."""
+    if parameter not in reads_of(kernel):
+        return True
+    if isinstance(kernel, ContractKernel):
+        operands = {s for operand in (kernel.left, kernel.right) for s in _closure(operand.scalar)}
+        if any(scalar.tensor == parameter for scalar in operands):
+            return False
+        places = [kernel.epilogue]
+    elif isinstance(kernel, LoopKernel):
+        places = [[*stage.before, *stage.body, *stage.after] for stage in (*kernel.stages, *kernel.final)]
+    else:
+        return False
+    stored: Index | None = None
+    for lines in places:
+        reads = [s for line in lines for root in _roots(line) for s in _closure(root) if s.tensor == parameter and s.op == "load"]
+        if stored is not None and reads:
+            return False
+        stored = next((line.index for line in lines if isinstance(line, Store) and line.tensor == name), stored)
+        if stored is not None and any(read.index != stored for read in reads):
+            return False
+        if stored is None and reads:
+            return False
+    return stored is not None and all(parameter not in _picked(scalar) for scalar in scalars_of(kernel))
+
+
+def _roots(line: object) -> tuple[Scalar, ...]:
+    return line.values if isinstance(line, Accumulate) else (line.scalar,)  # type: ignore[attr-defined]
+
+
+def _closure(root: Scalar) -> set[Scalar]:
+    found: set[Scalar] = set()
+    stack = [root]
+    while stack:
+        scalar = stack.pop()
+        if scalar not in found:
+            found.add(scalar)
+            stack.extend(scalar.args)
+    return found
+
+
+def _picked(scalar: Scalar) -> set[str]:
+    indices = [scalar.index, *(guard.index for guard in scalar.guards)]
+    return {name for index in indices for name in picks_of(index)}
+
+
+class _Order:
+    """Kernels and what must come before what."""
+
+    def __init__(self, kernels: list[Kernel]) -> None:
+        self.kernels = kernels
+        self.after: dict[int, list[int]] = {id(kernel): [] for kernel in kernels}
+        writer = {name: kernel for kernel in kernels for name in stores_of(kernel)}
+        for kernel in kernels:
+            for name in reads_of(kernel):
+                if name in writer and writer[name] is not kernel:
+                    self.add(writer[name], kernel)
+
+    def add(self, first: Kernel, then: Kernel) -> None:
+        self.after[id(first)].append(id(then))
+
+    def leads(self, first: Kernel, then: Kernel) -> bool:
+        """Whether ``then`` must come after ``first``, directly or not."""
+        stack, seen = [id(first)], {id(first)}
+        while stack:
+            for other in self.after[stack.pop()]:
+                if other == id(then):
+                    return True
+                if other not in seen:
+                    seen.add(other)
+                    stack.append(other)
+        return False
+
+    def sorted(self) -> list[Kernel]:
+        """An order that keeps all of it, as close to the given one as can be."""
+        missing = {id(kernel): 0 for kernel in self.kernels}
+        for followers in self.after.values():
+            for follower in followers:
+                missing[follower] += 1
+        place = {id(kernel): number for number, kernel in enumerate(self.kernels)}
+        ready = [place[key] for key, count in missing.items() if count == 0]
+        heapq.heapify(ready)
+        order: list[Kernel] = []
+        while ready:
+            kernel = self.kernels[heapq.heappop(ready)]
+            order.append(kernel)
+            for follower in self.after[id(kernel)]:
+                missing[follower] -= 1
+                if missing[follower] == 0:
+                    heapq.heappush(ready, place[follower])
+        assert len(order) == len(self.kernels), "kernels wait for each other"
+        return order

@@ -1,0 +1,264 @@
+"""Training: a step is gradients plus an optimizer's updates, compiled as one function; ``fit`` feeds it a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc.compile import freeze, program_of
+from graphc.ir import Array, Node, Parameter, inputs_of, parameters_of, toposort
+from graphc.passes.grad import grad
+from graphc.runtime import Function, IndexFailureError, Loop, Program, Progress, Slot, convert, given_shape
+from graphc.types import (
+    GradientError,
+    GraphError,
+    IndexOutOfRangeError,
+    InputTypeError,
+    InputValueError,
+    NameClashError,
+    TensorType,
+)
+
+__all__ = ["History", "TrainStep", "train_step"]
+
+Optimizer = Callable[[dict[Parameter, Node]], Mapping[Parameter, Node]]
+
+_STAGED_BYTES = 2**21  # batches are gathered so many bytes at a time: some steps' worth, that a cache still holds
+
+
+def train_step(
+    loss: Node,
+    optimizer: Optimizer,
+    *,
+    parameters: Sequence[Parameter] | None = None,
+    updates: Mapping[Parameter, Any] | None = None,
+    outputs: Mapping[str, Node] | None = None,
+    name: str | None = None,
+    threads: int | None = None,
+    target: str | None = None,
+    backend: str | None = None,
+) -> TrainStep:
+    """One step of ``optimizer`` on the float scalar ``loss``, as a function of the inputs that it reaches.
+
+    ``parameters`` (all trainable ones that the loss reaches, without it) are differentiated by; ``optimizer``, such as
+    :class:`graphc.optim.SGD`, turns ``{parameter: gradient}`` into updates. ``updates`` adds more, ``outputs`` metrics
+    that are given back beside the loss. ``threads``, ``target`` and ``backend`` are those of :func:`graphc.compile`.
+
+    Raises :class:`GradientError` for a loss that is no float scalar or reaches no trainable parameter, and
+    :class:`GraphError` for anything else that does not fit.
+
+    >>> import graphc as gx
+    >>> w = gx.parameter("w", 3.0)
+    >>> step = train_step((w - 1) ** 2, gx.optim.SGD(learning_rate=0.25), backend="numpy")
+    >>> step(), w.value.item()
+    (4.0, 2.0)
+    """
+    if not isinstance(loss, Node) or loss.shape != () or not loss.dtype.is_float:
+        raise GradientError(f"the loss must be a float scalar, got {loss!r}; reduce it with graphc.mean or graphc.sum")
+    reached = parameters_of(toposort([loss]))
+    chosen = [p for p in reached if p.trainable] if parameters is None else list(parameters)
+    if not chosen:
+        raise GradientError("the loss reaches no trainable parameter, so there is nothing to train")
+    for parameter in chosen:
+        if not isinstance(parameter, Parameter):
+            raise GraphError(f"parameters: expected parameters, got {parameter!r}")
+        if not parameter.trainable:
+            raise GraphError(f"parameters: {parameter.name!r} is not trainable")
+        if parameter not in reached:
+            raise GraphError(f"parameters: the loss does not reach {parameter.name!r}; leave it out")
+        if chosen.count(parameter) > 1:
+            raise GraphError(f"parameters: {parameter.name!r} is named twice")
+    if outputs is not None and not isinstance(outputs, Mapping):
+        raise GraphError(f"outputs must be a dict of metrics by name, got {outputs!r}")
+    metrics = dict(outputs or {})
+    if "loss" in metrics:
+        raise NameClashError("outputs: 'loss' is the name of the loss itself; give the metric another")
+    for key, metric in metrics.items():
+        if not isinstance(key, str) or not key or not isinstance(metric, Node):
+            raise GraphError(f"outputs must map names to nodes, got {key!r}: {metric!r}")
+
+    proposed = optimizer(dict(zip(chosen, grad(loss, chosen), strict=True)))
+    if not isinstance(proposed, Mapping):
+        raise GraphError(f"an optimizer gives a dict from parameters to new values, got {proposed!r}")
+    merged: dict[Parameter, Any] = dict(proposed)
+    for parameter, value in (updates or {}).items():
+        if parameter in merged:
+            raise GraphError(f"updates: {parameter!r} is already updated by the optimizer")
+        merged[parameter] = value
+    results = (loss, *metrics.values())
+    inputs = inputs_of(toposort([*results, *(value for value in merged.values() if isinstance(value, Node))]))
+    graph = freeze(inputs, results, ("loss", *metrics), "dict" if metrics else "single", merged, name or "step")
+    state = {str(slot.name): slot for slot in proposed if slot not in chosen}
+    program = program_of(graph, threads=threads, target=target, backend=backend)
+    return TrainStep(program, state=state, threads=threads)
+
+
+@dataclass
+class History:
+    """What a ``fit`` saw: per step, and as means over the steps of each epoch.
+
+    ``losses`` (steps,) and ``metrics[name]`` (steps, ...) have the dtype of the node; ``epochs`` (epochs,) and
+    ``epoch_metrics[name]`` (epochs, ...) are float64; the last epoch of an interrupted fit counts as far as it came.
+    """
+
+    losses: Array
+    epochs: Array
+    metrics: dict[str, Array] = field(default_factory=dict)
+    epoch_metrics: dict[str, Array] = field(default_factory=dict)
+
+
+class TrainStep(Function):
+    """A compiled train step: ``step(X=..., labels=...)`` updates the parameters and gives the loss before the update.
+
+    With metrics it gives ``{"loss": ..., **metrics}``. Everything else is as with :class:`graphc.runtime.Function`.
+    ``state`` holds the optimizer's slots by name; ``history`` what the last :meth:`fit` saw, also an interrupted one.
+    """
+
+    def __init__(self, program: Program, *, state: Mapping[str, Parameter], threads: int | None = None) -> None:
+        super().__init__(program, threads=threads)
+        self.state = dict(state)
+        self.history: History | None = None
+
+    def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
+        if args:
+            raise InputTypeError(f"{self.name} takes its inputs by name: {', '.join(self._names)}")
+        return self._call(self._ordered((), named), out)
+
+    def fit(
+        self,
+        data: Mapping[str, Any],
+        epochs: int,
+        *,
+        shuffle: bool = True,
+        seed: int | None = 0,
+        progress: bool | Progress = False,
+    ) -> History:
+        """Train for ``epochs`` passes over ``data``, whole batches at a time, in C.
+
+        ``data`` has an entry for each input: for an input of shape (batch, ...) an array of shape (rows, ...), with the
+        same rows and one batch size throughout; for a scalar input a number. Each epoch takes the rows in a fresh order
+        (as they stand, without ``shuffle``); rows that fill no batch come first in the next epoch. ``progress`` is a
+        callable of (steps done, steps in all), or True for a bar (needs ``pip install 'graphc[progress]'``).
+
+        On Ctrl-C, an error in ``progress``, or an index out of range (the error says which row of ``data``) exactly the
+        steps before have been applied; ``history`` has them.
+        """
+        if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 0:
+            raise InputTypeError(f"{self.name}.fit: epochs must be a number >= 0, got {epochs!r}")
+        arrays, rows, batch = self._data(data)
+        counts = np.diff(np.arange(int(epochs) + 1) * rows // batch)  # steps of each epoch
+        total = int(counts.sum())
+        outputs = self._stacked(total)
+        loop = Loop(self, outputs)
+        rng = np.random.default_rng(seed)
+        with _reporter(self.name, progress, total, outputs[0]) as report:
+            order = np.arange(0)
+            try:
+                for steps in counts:
+                    order = np.concatenate([order, rng.permutation(rows) if shuffle else np.arange(rows)])
+                    for done in self._epoch(loop, arrays, order[: steps * batch].reshape(int(steps), batch)):
+                        report(done, total)
+                    order = order[steps * batch :]
+            except BaseException as error:
+                if not isinstance(error, IndexOutOfRangeError):
+                    error.add_note(f"{self.name}.fit: exactly {loop.applied} of {total} steps were applied")
+                raise
+            finally:
+                self.history = self._history(outputs, counts, loop.applied)
+        return self.history
+
+    def _data(self, data: Mapping[str, Any]) -> tuple[list[tuple[Array, bool]], int, int]:
+        """Each input's array of exact dtype, with whether it has rows; how many there are; how many make a batch."""
+        if not isinstance(data, Mapping):
+            raise InputTypeError(f"{self.name}.fit takes a dict of arrays by input, got {type(data).__name__}")
+        where = f"{self.name}.fit"
+        arrays: list[tuple[Array, bool]] = []
+        rows: tuple[str, int] | None = None
+        batch: tuple[str, int] | None = None
+        for slot, value in zip(self.inputs, self._ordered((), data), strict=True):
+            if not slot.type.shape:
+                arrays.append((convert(where, slot, value), False))
+                continue
+            extent = slot.type.shape[0]
+            batch = batch or (slot.name, extent)
+            if extent != batch[1]:
+                raise InputValueError(
+                    f"{where}: inputs {batch[0]!r} and {slot.name!r} have first axes of {batch[1]} and {extent}, "
+                    "no batch axis in common; make what is the same at each step a parameter with trainable=False"
+                )
+            found = given_shape(value) or (0,)
+            rows = rows or (slot.name, found[0])
+            if found[:1] != (rows[1],) and found[1:] == slot.type.shape[1:]:
+                raise InputValueError(f"{where}: {slot.name!r} has {found[0]} rows, {rows[0]!r} has {rows[1]}")
+            stacked = TensorType((rows[1], *slot.type.shape[1:]), slot.type.dtype)
+            arrays.append((convert(where, Slot(slot.name, stacked), value), True))
+        if rows is None or batch is None:
+            raise InputTypeError(f"{where}: no input has a batch axis; use {self.name}.run")
+        if batch[1] == 0 or rows[1] < batch[1]:
+            raise InputValueError(f"{where}: {rows[1]} rows are fewer than one batch of {batch[1]}")
+        return arrays, rows[1], batch[1]
+
+    def _epoch(self, loop: Loop, arrays: Sequence[tuple[Array, bool]], order: Array) -> Iterator[int]:
+        """Apply one step for each row of ``order`` (steps, batch); yields how many steps of all epochs are done."""
+        step_bytes = sum(slot.type.nbytes for slot, (_, has_rows) in zip(self.inputs, arrays, strict=True) if has_rows)
+        at_once = max(1, min(len(order), _STAGED_BYTES // max(step_bytes, 1)))
+        staging = [
+            np.empty((at_once, *slot.type.shape), array.dtype) if has_rows else array
+            for slot, (array, has_rows) in zip(self.inputs, arrays, strict=True)
+        ]
+        strides = [slot.type.size if has_rows else 0 for slot, (_, has_rows) in zip(self.inputs, arrays, strict=True)]
+        for start in range(0, len(order), at_once):
+            picked = order[start : start + at_once]
+            for stage, (array, has_rows) in zip(staging, arrays, strict=True):
+                if has_rows:  # the order is a permutation; "clip" spares np.take a buffered copy
+                    np.take(array, picked, axis=0, out=stage[: len(picked)], mode="clip")
+            before = loop.applied
+            try:
+                yield from loop.steps(staging, strides, len(picked))
+            except IndexFailureError as failure:
+                raise IndexOutOfRangeError(self._wrong_row(failure, picked[failure.step - before])) from None
+
+    def _wrong_row(self, failure: IndexFailureError, picked: Array) -> str:
+        """The message of ``failure`` in terms of the user's rows; ``picked`` (batch,) are those of the failed step."""
+        where = failure.culprit.where
+        shift = (int(picked[where[0]]), *where[1:]) if where else None
+        return (
+            f"{self.name}.fit: {failure.culprit.message(shift)}; exactly {failure.step} steps were applied, "
+            "the next one met this row"
+        )
+
+    def _history(self, outputs: Sequence[Array], counts: Array, applied: int) -> History:
+        ends = np.minimum(np.cumsum(counts), applied)
+        spans = [(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
+
+        def means(array: Array) -> Array:
+            return np.array([array[a:b].mean(0, np.float64) for a, b in spans]).reshape(len(spans), *array.shape[1:])
+
+        named = {slot.name: array[:applied] for slot, array in zip(self.outputs, outputs, strict=True)}
+        loss, metrics = named.pop("loss"), named
+        return History(loss, means(loss), metrics, {name: means(array) for name, array in metrics.items()})
+
+
+@contextmanager
+def _reporter(name: str, progress: bool | Progress, total: int, losses: Array) -> Iterator[Progress]:
+    """What to tell the progress to: nothing, the user's callable, or a bar."""
+    if progress is False or progress is None:
+        yield lambda done, total: None
+    elif progress is not True:
+        yield progress
+    else:
+        try:
+            from rich.progress import Progress as Bar
+        except ImportError as error:
+            raise ImportError("progress=True needs `pip install 'graphc[progress]'`; a callable works too") from error
+        with Bar() as bar:
+            task = bar.add_task(name, total=total)
+
+            def update(done: int, total: int) -> None:
+                bar.update(task, completed=done, description=f"{name}  loss {losses[done - 1]:.4g}")
+
+            yield update

@@ -1,0 +1,57 @@
+"""The benchmarks compute what they say: on small versions of every row, and with no clock."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from benchmarks.peers import PEERS
+from benchmarks.peers.graphc import graph
+from benchmarks.timing import Disagreement, check, expectations, tolerance
+from benchmarks.workloads import ROWS
+
+KEYS = list(ROWS)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_numpy_agrees(key):
+    workload = ROWS[key].small()
+    check(PEERS["numpy"].load().build(workload, "call"), workload, expectations(workload))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_reference_is_the_gradient_of_the_graphc_formula(key):
+    workload = ROWS[key].small()
+    loss, inputs, parameters = graph(workload)
+    batch = workload.batches()[0] if inputs else {}
+    values = batch | dict(workload.parameters)
+    exact = {name: a.astype(np.float64) if a.dtype.kind == "f" else a for name, a in values.items()}
+    value, gradients = workload.reference(**exact)
+    symbolic = gx.grad(loss, [(inputs | parameters)[name] for name in workload.wrt])
+    for wanted, node in ((value, loss), *zip((gradients[name] for name in workload.wrt), symbolic, strict=True)):
+        np.testing.assert_allclose(gx.evaluate(node, batch), wanted, rtol=0, atol=1e-5 * np.max(np.abs(wanted)))
+
+
+CASES = [("product", "call"), ("fit", "bind"), ("rosenbrock", "loop"), ("tiny-mlp", "call"), ("deep-mlp", "loop")]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize(("key", "mode"), CASES)
+def test_graphc_agrees(key, mode, backend):
+    workload = ROWS[key].small()
+    try:
+        contender = PEERS["graphc"].load().build(workload, mode, backend)
+    except NotImplementedError as reason:
+        pytest.skip(str(reason))
+    check(contender, workload, expectations(workload))
+
+
+def test_a_wrong_gradient_is_noticed():
+    workload = ROWS["digits-mlp"].small()
+    expected = expectations(workload)
+    expected[1]["W1"] = (
+        expected[1]["W1"] + 2 * tolerance(workload) * np.abs(expected[1]["W1"] - workload.parameters["W1"]).max()
+    )
+    with pytest.raises(Disagreement, match="W1 is off"):
+        check(PEERS["numpy"].load().build(workload, "call"), workload, expected)
