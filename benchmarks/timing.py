@@ -66,6 +66,7 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
     counts = {}
     for key, contender in contenders.items():
         contender.reset()
+        time.sleep(PAUSE)
         n, took = 1, _time(contender, 1)
         took = min(took, _time(contender, 1))  # the first one may have been cold
         while took < seconds / 4:

@@ -358,6 +358,7 @@ class _Emitter:
             "micro_kernels": tiling.micro_kernels(contractions),
             "vector_dtypes": [d for d in ("float32", "float64") if any(c.dtype == d for c in contractions)],
             "vector_bytes": self.model.vector_bytes,
+            "transposed": tiling.transposed_dtypes(contractions),
             "math_used": vector,
             "helpers": sorted(used - set(vector)),
             "inputs": [self.field(name, False) for name in self.inputs],

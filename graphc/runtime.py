@@ -523,14 +523,17 @@ class Culprit:
 class _Lane:
     """What one call in flight needs: a frame, and a block in which the scalars of the signature lie.
 
-    ``cells`` has for each word of the frame that is a scalar its element, as a memoryview and as a 0-d array.
+    ``cells`` and ``zeros`` have for each word of the frame that is a scalar its element, as a memoryview and as a 0-d
+    array; ``write`` and ``read`` are all scalars in and out at once, where each side has one dtype.
     """
 
-    __slots__ = ("argument", "block", "cells", "frame", "slots", "zeros")
+    __slots__ = ("argument", "block", "cells", "frame", "read", "slots", "write", "zeros")
 
     def __init__(self, program: Program, threads: int, places: Mapping[int, tuple[int, DType]], nbytes: int) -> None:
         self.frame = program.frame(threads)
         self.slots, self.argument = self.frame.slots, self.frame.argument
+        self.write: Any = None
+        self.read: Callable[[], list[Any]] = list
         raw = aligned_empty((nbytes,), BOOL).view(np.uint8)
         self.block = memoryview(raw.data)
         self.cells: dict[int, Any] = {}
@@ -597,14 +600,17 @@ class Function:
             codes = [_FORMATS[str(slot.type.dtype)] for slot in slots if not slot.type.shape]
             formats.append((start, struct.Struct("@" + "".join(codes))))
         self._block_bytes = end
-        (_, pack), (self._unpack_at, unpack) = formats
-        self._pack, self._unpack = pack.pack_into, unpack.unpack_from
+        self._unpack_at, outputs = formats[1]
+        self._unpack = outputs.unpack_from
         slots = (*self._signature.inputs, *self._signature.outputs)
-        kinds = {slot.type.dtype for slot in self._signature.inputs}
+        kinds, gives = ({slot.type.dtype for slot in of} for of in (self._signature.inputs, self._signature.outputs))
         all_scalar = not any(slot.type.shape for slot in slots)
         self._scalar_outputs = not any(slot.type.shape for slot in self._signature.outputs)
-        # The classes of the arguments for which the short way is open, if it is: scalars of one dtype, no parameters.
-        self._short = _numbers(kinds.pop()) if all_scalar and len(kinds) == 1 and not self._guards else None
+        # The short way is for numbers of one dtype to numbers of one dtype, without parameters: these classes take it.
+        self._short: frozenset[type] | None = None
+        self._all = slice(0, len(self._signature.inputs))
+        if all_scalar and len(kinds) == len(gives) == 1 and not self._guards:
+            self._short = _numbers(*kinds)
 
     # --- calling ---
     def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
@@ -619,16 +625,16 @@ class Function:
         except IndexError:
             lane = self._lane()
         try:
-            self._pack(lane.block, 0, *args)
+            lane.write[self._all] = args
             status = self._run_once(lane.argument)
-            results = self._unpack(lane.block, self._unpack_at)
-        except (struct.error, OverflowError):  # too many, too few, or a number that does not fit: said in full there
+            results = lane.read()
+        except (ValueError, TypeError, OverflowError):  # too many, too few, one that does not fit: said in full there
             status = -1
         finally:
             self._free.append(lane)
         if status:
             return self._call(self._ordered(args, named), None)
-        return results[0] if self._single else list(results) if self._listed else self._signature.restore(results)
+        return results if self._listed else results[0] if self._single else self._signature.restore(results)
 
     def _call(self, given: Sequence[Any], out: Any) -> Any:
         """One call on values in the order of the inputs. Flat and a little long: this is what each step pays."""
@@ -716,7 +722,13 @@ class Function:
         global _started
         threads = 1 if _serial else self._threads
         _started = _started or threads > 1
-        return _Lane(self._program, threads, self._places, self._block_bytes)
+        lane = _Lane(self._program, threads, self._places, self._block_bytes)
+        if self._short is not None:
+            (of_inputs,), (of_outputs,) = ({slot.type.dtype for slot in of} for of in (self.inputs, self.outputs))
+            results: Any = lane.block[self._unpack_at :]
+            lane.write = _ffi.cast(f"{of_inputs.ctype} *", _ffi.from_buffer(lane.block))
+            lane.read = results.cast(_FORMATS[str(of_outputs)]).tolist
+        return lane
 
     def _ordered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
         """The arguments in the order of the inputs; raises :class:`InputTypeError` for a wrong set of them."""

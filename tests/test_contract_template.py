@@ -141,14 +141,20 @@ def check(case: Case, c: Contraction) -> str:
         return f"{{ {' '.join(o.statements)} {variable} = {o.value}; }}"
 
     items, t, ctype = c.batch_count, c.tiling, c.ctype
-    arguments = "A, B, C" + ", bias" * (case.epilogue == "bias") + f", {case.threads}" * bool(t.parallel) + ", scratch" * bool(t.workspace_bytes)
+    arguments = (
+        "A, B, C"
+        + ", bias" * (case.epilogue == "bias")
+        + f", {case.threads}" * bool(t.parallel)
+        + ", scratch" * bool(t.workspace_bytes)
+    )
     loops = "".join(f"for (int {name} = 0; {name} < {extent}; ++{name}) " for name, extent in c.batch)
     fma = "fmaf" if ctype == "float" else "fma"
     return f"""
 __attribute__((noinline)) static int check_{c.name}(void)
 {{
     {ctype} *A = fresh_{ctype}({items * c.m * c.k}, 1), *B = fresh_{ctype}({items * c.k * c.n}, 2);
-    {ctype} *bias = fresh_{ctype}({c.n}, 3), *C = fresh_{ctype}({items * c.m * c.n}, 4), *R = fresh_{ctype}({items * c.m * c.n}, 4);
+    {ctype} *bias = fresh_{ctype}({c.n}, 3), *C = fresh_{ctype}({items * c.m * c.n}, 4);
+    {ctype} *R = fresh_{ctype}({items * c.m * c.n}, 4);
     void *scratch = aligned({t.workspace_bytes});
     (void)scratch, (void)bias;
     {c.name}({arguments});
@@ -215,7 +221,10 @@ def program(vector_bytes: int, cases: list[Case] = CASES) -> str:
     model = TargetModel.from_vector_bytes(vector_bytes)
     contractions = [contraction(case, model) for case in cases]
     return "".join(
-        [vector.prelude(["float32", "float64"], vector_bytes, transposed_dtypes(contractions)), contract.micro_kernels(micro_kernels(contractions))]
+        [
+            vector.prelude(["float32", "float64"], vector_bytes, transposed_dtypes(contractions)),
+            contract.micro_kernels(micro_kernels(contractions)),
+        ]
         + [contract.contraction(c) for c in contractions]
         + [SUPPORT, FRESH.replace("T", "float")]
         + [FRESH.replace("T", "double")]

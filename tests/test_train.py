@@ -23,7 +23,7 @@ from graphc.types import (
 )
 
 
-@pytest.fixture(params=["numpy"])
+@pytest.fixture(params=["numpy", "native"])
 def backend(request):
     return request.param
 

@@ -28,8 +28,8 @@ C_TYPE = {"float32": "float", "float64": "double"}
 PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
 
 LOCAL_NAMES = frozenset(
-    """i j k i0 j0 k0 i_block i_end k_block j_block k_last j_last block j_first j_end first end item part parts space mine panel packed_a rows_of_a
-    sums tile row rows columns depth e""".split()
+    "i j k i0 j0 k0 i_block j_block k_block i_end j_first j_end j_last k_last first end item part parts "
+    "space mine panel packed_a rows_of_a block sums tile row rows columns depth e".split()  # noqa: SIM905 (a list of 33 strings)
 )
 """Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
 
@@ -67,8 +67,9 @@ class Operand:
     """A(i, k) or B(k, j): memory read in place ("direct"), or a C expression ("expression").
 
     Direct: the element is `base[row * row_stride + col * col_stride]`, where (row, col) is (i, k) for A and
-    (k, j) for B. Expression: `value`, after `statements`, in terms of the same two variables. `along` names the
-    variable along which memory is contiguous: its loop goes innermost when packing. The batch variables may occur anywhere.
+    (k, j) for B; `base` is a sum of terms. Expression: `value`, after `statements`, in terms of the same two
+    variables. `along` names the variable along which memory is contiguous: its loop goes innermost when packing.
+    The batch variables may occur anywhere.
     """
 
     kind: str
@@ -162,7 +163,7 @@ class Contraction:
     epilogue: tuple[str, ...]
     tiling: Tiling
     workspace: str = ""  # C expression: 64-byte aligned, tiling.workspace_bytes long
-    threads: str = "1"  # C expression: how many threads may run
+    threads: str = "1"  # C expression: how many threads may run, at least 1
 
     @property
     def ctype(self) -> str:
@@ -273,7 +274,7 @@ def choose_tiling(
     mc = -(-min(mc, m) // mr) * mr
 
     if pack_a == "rows":
-        a_row, a_k = padded(k, lanes), 1
+        a_row, a_k = padded(k, size), 1
     elif pack_a == "panels":
         a_row, a_k = 1, mr
     else:
@@ -300,7 +301,8 @@ def choose_tiling(
 
     return Tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
-        max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k, transpose_b=transpose_b, panel_depth=panel_depth,
+        max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
+        transpose_b=transpose_b, panel_depth=panel_depth,
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
         shared_elements=shared.total, part_elements=own.total,
         workspace_bytes=(shared.total + own.total * max_parts) * size,
@@ -325,10 +327,10 @@ def crowded(stride_bytes: int, count: int) -> bool:
     return stride_bytes % 2048 == 0 and count > 32
 
 
-def padded(k: int, lanes: int) -> int:
+def padded(k: int, element_bytes: int) -> int:
     """A row length whose rows do not fall on the same cache sets: an odd number of 64-byte lines."""
-    lines = -(-k // 16)
-    return 16 * (lines | 1)
+    line = 64 // element_bytes
+    return line * (-(-k // line) | 1)
 
 
 def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tuple[int, int]:
@@ -340,7 +342,8 @@ def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tup
 
     def cycles(rows: int, vectors: int) -> float:
         # Two multiply-adds and two loads a cycle, a latency of 4 cycles, the loop, and B coming from L2.
-        per_k = max(rows * vectors / 2, (rows + vectors) / 2, 4.5) + 0.25 + vectors * (0.15 if k * vectors * lanes * size > model.l1_bytes // 2 else 0.05)
+        load = 0.15 if k * vectors * lanes * size > model.l1_bytes // 2 else 0.05
+        per_k = max(rows * vectors / 2, (rows + vectors) / 2, 4.5) + 0.25 + vectors * load
         return max(1, k) * per_k + rows * vectors * 1.5 + 12
 
     def cost(rows: int, vectors: int) -> float:
