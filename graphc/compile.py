@@ -45,7 +45,8 @@ class Graph:
     written, in the order of the graph, then those that are only written. Each of ``updates`` pairs a parameter with a
     node of exactly its type; all take effect after every output and new value is computed. An output may be any
     node (an input, a parameter, a constant, one node twice). Names are unique among inputs and parameters, and among
-    outputs; an output may have the name of an input.
+    outputs; an output may have the name of an input. ``cotangents`` pairs nodes with those whose gradient they are; the
+    C names them so.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Graph:
     output_names: tuple[str, ...]
     form: Form
     updates: tuple[tuple[Parameter, Node], ...]
+    cotangents: tuple[tuple[Node, Node], ...] = ()
 
     @property
     def results(self) -> tuple[Node, ...]:
@@ -149,6 +151,7 @@ def freeze(
     form: Form,
     updates: Updates,
     name: str,
+    cotangents: Mapping[Node, Node] | None = None,
 ) -> Graph:
     """Check everything and order it; raises what :func:`compile` does."""
     if not isinstance(name, str) or not name:
@@ -183,7 +186,9 @@ def freeze(
                 f"{parameter.name!r} names a parameter {parameter.type} and {other} {taken[parameter.name].type} "
                 "of one function; give each a name of its own"
             )
-    return Graph(name, listed, parameters, outputs, output_names, form, pairs)
+    reached = set(order)
+    trail = tuple((g, node) for g, node in (cotangents or {}).items() if g in reached and node in reached)
+    return Graph(name, listed, parameters, outputs, output_names, form, pairs, trail)
 
 
 def _update(parameter: Any, value: Any) -> tuple[Parameter, Node]:
@@ -269,12 +274,13 @@ def model_of(target: toolchain.Target, compiler: toolchain.Compiler) -> TargetMo
 
 def stages(graph: Graph) -> tuple[list[Node], LowerProgram, Schedule]:
     """The simplified graph, its equations and their schedule, each verified."""
-    results = simplify(graph.results)
+    count, wanted = len(graph.outputs), len(graph.results)
+    simple = simplify([*graph.results, *(node for pair in graph.cotangents for node in pair)])
+    results, trail = simple[:wanted], simple[wanted:]
     verify(results)
-    count = len(graph.outputs)
     outputs = list(zip(graph.output_names, results[:count], strict=True))
     updates = [(parameter, new) for (parameter, _), new in zip(graph.updates, results[count:], strict=True)]
-    program = lower(c_name(graph.name), outputs, updates)
+    program = lower(c_name(graph.name), outputs, updates, dict(zip(trail[::2], trail[1::2], strict=True)))
     verify_program(program)
     return results, program, schedule(program)
 
@@ -307,6 +313,7 @@ def digest(graph: Graph) -> str:
         state.update(f"{node.op.name}({[number[o] for o in node.operands]}){node.type}{attrs};".encode())
     head = [(node.name, str(node.type)) for node in (*graph.inputs, *graph.parameters)]
     tail = ([number[node] for node in graph.results], graph.output_names, [p.name for p, _ in graph.updates], os.cpu_count())
+    tail += ([(number[g], number[node]) for g, node in graph.cotangents],)
     state.update(repr((graph.name, head, tail)).encode())
     return state.hexdigest()
 

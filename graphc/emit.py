@@ -100,7 +100,12 @@ long register restrict return short signed sizeof static struct switch typedef u
 _Bool _Complex _Imaginary bool true false asm main NULL NAN INFINITY HUGE_VAL HUGE_VALF HUGE_VALL
 args arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last parts part ok
 nullptr constexpr static_assert typeof alignas alignof thread_local signbit isnan isinf isfinite errno""".split()
-_RESERVED = frozenset((*_KEYWORDS, *tiling.LOCAL_NAMES, *map(axis_name, range(40)), *(f"b{n}" for n in range(10))))
+def batch_name(axis: int) -> str:
+    """The loop variable of a batch axis of a contraction."""
+    return f"batch_{axis}"
+
+
+_RESERVED = frozenset((*_KEYWORDS, *tiling.LOCAL_NAMES, *map(axis_name, range(40)), *(batch_name(n) for n in range(10))))
 _RESERVED_FORMS = re.compile(r"(gx_|GX_|__|_[A-Z]|(U?INT|SIZE|PTRDIFF|FLT|DBL|FP|MATH|M)\w*_)")
 
 
@@ -205,10 +210,14 @@ class ScalarSpeller(Speller):
     """Speller that also knows the shapes of tensors, so that it can spell loads and picks."""
 
     def __init__(
-        self, names: Mapping[str, str] | CNames, shapes: Mapping[str, TensorType], axes: Mapping[int, str] | None = None
+        self,
+        names: Mapping[str, str] | CNames,
+        shapes: Mapping[str, TensorType],
+        axes: Mapping[int, str] | None = None,
+        by_value: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(names, axes)
-        self.shapes = shapes
+        self.shapes, self.by_value = shapes, by_value
         self.locals = CNames(names.known.values() if isinstance(names, CNames) else names.values())
 
     def atom(self, atom: Any) -> str:
@@ -227,7 +236,7 @@ class ScalarSpeller(Speller):
         if scalar.op == "index":
             return self.index(scalar.index)
         if scalar.op == "load":
-            return f"{self.names[scalar.tensor]}[{self.index(scalar.index)}]"
+            return self.element(scalar.tensor, scalar.index)
         args = [self.value(arg) for arg in scalar.args]
         if scalar.op == "guard":
             return f"{' && '.join(self.conditions(scalar))} ? {enclosed(args[0])} : 0"
@@ -242,6 +251,10 @@ class ScalarSpeller(Speller):
         return text.format(
             *(args if call else map(enclosed, args)), f="f" if dtype is FLOAT32 else "", t=dtype.ctype, u=unsigned
         )
+
+    def element(self, tensor: str, index: Index) -> str:
+        """One element of an array; a scalar that is passed by value is its name."""
+        return self.names[tensor] if tensor in self.by_value else f"{self.names[tensor]}[{self.index(index)}]"
 
     def let(self, let: Let) -> str:
         """The declaration of a named value."""
@@ -264,6 +277,13 @@ class ScalarSpeller(Speller):
 def helpers_used(texts: Iterable[str]) -> set[str]:
     """The names of the helpers that C text calls."""
     return {name for text in texts for name in re.findall(r"\bgx_\w+(?=\()", text)}
+
+
+def includes_of(texts: Iterable[str], vector_math: Sequence[str]) -> list[str]:
+    """The headers of the C library that the text needs."""
+    text = "\n".join(texts)
+    needs_math = vector_math or re.search(r"\b(fabsf?|sqrtf?|NAN|INFINITY)\b", text)
+    return ["math.h"] * bool(needs_math) + ["string.h"] * bool(vector_math or "memcpy(" in text)
 
 
 # --- what templates see -------------------------------------------------------------------------------
@@ -300,6 +320,12 @@ class FunctionView:
     contraction: tiling.Contraction | None = None
     check: str = ""
     copy: str = ""
+
+    @property
+    def hints(self) -> bool:
+        """Whether hints to the compiler stand before its loops."""
+        stages = (*self.stages, *self.final)
+        return bool(self.simd or self.threaded or self.check or any(s.simd or s.lanes > 1 for s in stages))
 
 
 @cache
@@ -346,6 +372,7 @@ class _Emitter:
     def emit(self) -> Emitted:
         kernels = self.schedule.kernels
         self.plan = self.arena(kernels)
+        self.in_arena: dict[str, None] = {}
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
         contractions = [f.contraction for f in functions if f.contraction is not None]
         texts = [line for f in functions for line in self.texts(f)]
@@ -367,6 +394,12 @@ class _Emitter:
             "stepped": [self.names[name] for name in (*self.inputs, *self.outputs)],
             "arena_bytes": self.plan.nbytes,
             "threaded": self.threaded,
+            "intermediates": [
+                {"ctype": self.types[n].dtype.ctype, "name": self.names[n], "offset": self.plan.offsets[n], "type": str(self.types[n])}
+                for n in self.in_arena
+            ],
+            "includes": includes_of(texts, vector),
+            "prelude": bool(contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in texts)),
             "tables": [self.table(name) for name in self.constants],
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
         }
@@ -378,7 +411,7 @@ class _Emitter:
 
     @staticmethod
     def texts(f: FunctionView) -> list[str]:
-        lines = [*f.declarations, *f.finish, f.check]
+        lines = [*f.declarations, *f.finish, f.check, f.copy]
         for stage in (*f.stages, *f.final):
             lines += [*stage.before, *stage.start, *stage.body, *stage.finish, *stage.after]
         if f.contraction is not None:
@@ -424,22 +457,31 @@ class _Emitter:
         name = self.schedule.aliases.get(name, name)
         if name in (*self.inputs, *self.parameters, *self.outputs):
             return f"args->{self.names[name]}"
-        return f"({self.types[name].dtype.ctype} *)(arena + {self.plan.offsets[name]})"
+        self.in_arena[name] = None
+        return self.names[name]
 
     # --- kernels -----------------------------------------------------------------------------------------
     def function(self, number: int, kernel: Kernel) -> FunctionView:
         reads, writes = reads_of(kernel), stores_of(kernel)
         buffers = kernel.buffers if isinstance(kernel, LoopKernel) else {}
         written = {self.names[name] for name in writes}
-        pointers: dict[str, tuple[str, str]] = {}
+        self.by_value = frozenset(
+            name for name in reads
+            if name in self.types and self.types[name].size == 1 and self.names[name] not in written
+            and name not in self.constants and isinstance(kernel, LoopKernel | ContractKernel)
+        )  # fmt: skip
+        arguments: dict[str, tuple[str, str]] = {}
         for name in (*reads, *writes):
             if name in buffers or name in self.constants:
                 continue
-            c_name, type = self.names[name], self.types[name]
-            const = "" if c_name in written else "const "
-            pointers.setdefault(c_name, (f"{const}{type.dtype.ctype} *restrict {c_name}", self.place(name)))
-        declared = [text for text, _ in pointers.values()]
-        given = [text for _, text in pointers.values()]
+            c_name, ctype, place = self.names[name], self.types[name].dtype.ctype, self.place(name)
+            if name in self.by_value:
+                arguments[c_name] = (f"{ctype} {c_name}", f"*{place}")
+            else:
+                const = "" if c_name in written else "const "
+                arguments.setdefault(c_name, (f"{const}{ctype} *restrict {c_name}", place))
+        declared = [text for text, _ in arguments.values()]
+        given = [text for _, text in arguments.values()]
         view = FunctionView(self.functions.fresh(f"{self.schedule.name}_{kernel.name}"), [], "", "")
         if isinstance(kernel, LoopKernel):
             self.loops(number, kernel, view, declared, given)
@@ -472,7 +514,7 @@ class _Emitter:
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
             else:
                 view.declarations.append(f"{type.dtype.ctype} {spelled[name]}[{max(type.size, 1)}];")
-        spell = _Lines(ScalarSpeller(spelled, {**self.types, **kernel.buffers}))
+        spell = _Lines(ScalarSpeller(spelled, {**self.types, **kernel.buffers}, by_value=self.by_value))
         for accumulator in kernel.accumulators:
             view.declarations += spell.declare(accumulator)
         view.comment = kernel.formulas
@@ -516,25 +558,26 @@ class _Emitter:
     # --- contractions ------------------------------------------------------------------------------------
     def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
         first = len(kernel.batch)
-        return {**{b: f"b{b}" for b in range(first)}, first: "i", first + 1: "j", first + 2: "k"}
+        return {**{b: batch_name(b) for b in range(first)}, first: "i", first + 1: "j", first + 2: "k"}
 
     def tiling(self, kernel: ContractKernel) -> tuple[tiling.Operand, tiling.Operand, tiling.Tiling]:
         first = len(kernel.batch)
         left = self.operand(kernel, kernel.left, first, first + 2, ("i", "k"))
         right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
-        batch = [(f"b{b}", extent) for b, extent in enumerate(kernel.batch)]
+        batch = [(batch_name(b), extent) for b, extent in enumerate(kernel.batch)]
         chosen = tiling.choose_tiling(kernel.m, kernel.n, kernel.k, str(kernel.dtype), self.model, left, right, batch)
         self.threaded = self.threaded or bool(chosen.parallel)
         return left, right, chosen
 
     def operand(self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]) -> tiling.Operand:
-        speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel))
+        scalars = frozenset(n for n in self.types if self.types[n].size == 1 and n not in stores_of(kernel) and n not in self.constants)
+        speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel), scalars)
         scalar = operand.scalar
         loads = [s for s in self.walk(scalar) if s.op == "load" and {row, column} <= s.variables]
         main = loads[0].index if loads else scalar.index
         along = letters[0] if main.factor(row) == 1 and main.factor(column) != 1 else letters[1]
         row_stride, column_stride = scalar.index.factor(row), scalar.index.factor(column)
-        inside = scalar.op == "load" and not any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
+        inside = scalar.op == "load" and scalar.tensor not in scalars and not any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
         if inside and not operand.lines and row_stride is not None and column_stride is not None:
             rest = [t for t in scalar.index.terms if not (isinstance(t[0], Var) and t[0].axis in (row, column))]
             offset = Index(tuple(rest), scalar.index.constant)
@@ -561,10 +604,10 @@ class _Emitter:
         if chosen.parallel:
             declared.append("int threads")
             given.append("(int)args->threads")
-        spell = _Lines(ScalarSpeller(self.names, self.types, self.axes_of(kernel)))
+        spell = _Lines(ScalarSpeller(self.names, self.types, self.axes_of(kernel), self.by_value))
         view.contraction = tiling.Contraction(
             name=view.name, comment="\n   ".join(kernel.formulas), parameters=", ".join(declared), dtype=str(kernel.dtype),
-            m=kernel.m, n=kernel.n, k=kernel.k, batch=tuple((f"b{b}", e) for b, e in enumerate(kernel.batch)),
+            m=kernel.m, n=kernel.n, k=kernel.k, batch=tuple((batch_name(b), e) for b, e in enumerate(kernel.batch)),
             a=left, b=right, value=spell.speller.locals[kernel.result], epilogue=tuple(spell.line(line) for line in kernel.epilogue),
             tiling=chosen, workspace="workspace", threads="threads" if chosen.parallel else "1",
         )  # fmt: skip
@@ -627,7 +670,10 @@ class _Lines:
         if isinstance(line, Let):
             return self.speller.let(line)
         if isinstance(line, Store):
-            return f"{self.speller.names[line.tensor]}[{self.speller.index(line.index)}] = {self.speller.value(line.scalar)};"
+            target = self.speller.names[line.tensor]
+            scalar = self.speller.shapes[line.tensor].size == 1
+            target = f"*{target}" if scalar else f"{target}[{self.speller.index(line.index)}]"
+            return f"{target} = {self.speller.value(line.scalar)};"
         return self.accumulate(line)
 
     def declare(self, a: Accumulator) -> list[str]:

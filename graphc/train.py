@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc.compile import freeze, program_of
 from graphc.ir import Array, Node, Parameter, inputs_of, parameters_of, toposort
-from graphc.passes.grad import grad
+from graphc.passes.grad import grad_with_trail
 from graphc.runtime import Function, IndexFailureError, Loop, Program, Progress, Slot, convert, given_shape
 from graphc.types import (
     GradientError,
@@ -81,7 +81,8 @@ def train_step(
         if not isinstance(key, str) or not key or not isinstance(metric, Node):
             raise GraphError(f"outputs must map names to nodes, got {key!r}: {metric!r}")
 
-    proposed = optimizer(dict(zip(chosen, grad(loss, chosen), strict=True)))
+    gradients, trail = grad_with_trail(loss, chosen)
+    proposed = optimizer(dict(zip(chosen, gradients, strict=True)))
     if not isinstance(proposed, Mapping):
         raise GraphError(f"an optimizer gives a dict from parameters to new values, got {proposed!r}")
     merged: dict[Parameter, Any] = dict(proposed)
@@ -91,7 +92,7 @@ def train_step(
         merged[parameter] = value
     results = (loss, *metrics.values())
     inputs = inputs_of(toposort([*results, *(value for value in merged.values() if isinstance(value, Node))]))
-    graph = freeze(inputs, results, ("loss", *metrics), "dict" if metrics else "single", merged, name or "step")
+    graph = freeze(inputs, results, ("loss", *metrics), "dict" if metrics else "single", merged, name or "step", trail)
     state = {str(slot.name): slot for slot in proposed if slot not in chosen}
     program = program_of(graph, threads=threads, target=target, backend=backend)
     return TrainStep(program, state=state, threads=threads)

@@ -137,11 +137,13 @@ def test_short_way_checks_too(backend, bad):
 
 
 def test_dtypes_of_scalars(backend):
-    b, i, n, d = gx.input("b", dtype="bool"), gx.input("i", dtype="int32"), gx.input("n", dtype="int64"), gx.input("d", dtype="float64")
+    dtypes = {"b": "bool", "i": "int32", "n": "int64", "d": "float64"}
+    b, i, n, d = (gx.input(name, dtype=dtype) for name, dtype in dtypes.items())
     f = gx.compile([b, i, n, d], {"d": d, "n": n, "i": i, "b": b}, backend=backend)
     assert f(True, -7, 2**60, 0.1) == {"d": 0.1, "n": 2**60, "i": -7, "b": True}
     assert f(np.bool_(False), True, np.uint8(3), 1) == {"d": 1.0, "n": 3, "i": 1, "b": False}
-    for args, words in [((1, 1, 1, 1), "compare it"), ((1.0, 1, 1, 1), "compare it"), ((True, 1, 2**63, 1), "does not fit")]:
+    wrong = [((1, 1, 1, 1), "compare it"), ((1.0, 1, 1, 1), "compare it"), ((True, 1, 2**63, 1), "does not fit")]
+    for args, words in wrong:
         with pytest.raises((InputTypeError, InputValueError), match=words):
             f(*args)
     n32 = gx.compile([gx.input("a", (2,), "int32")], gx.input("a", (2,), "int32"), backend=backend)
@@ -294,7 +296,7 @@ def test_run(backend):
     for wrong in (-1, 2.0, True, "3"):
         with pytest.raises(InputTypeError, match="takes a number of steps"):
             f.run(wrong, x=1)
-    with pytest.raises(InputValueError, match="total: .* output 'old'.* needs .* bytes"):
+    with pytest.raises(InputValueError, match=r"total: .* output 'old'.* needs .* bytes"):
         f.run(2**56, x=1)
     assert s.value == 40
     assert f(x=1)["old"] == 40  # scalars work as before
@@ -412,8 +414,8 @@ def test_guards_in_any_order_of_compilation(backend):
 
 
 def test_a_long_run_lets_others_in(backend):
-    s, f = counter(backend)
-    look = gx.compile([], s, backend=backend)
+    s = gx.parameter("s", 0, dtype="int64", trainable=False)
+    f, look = gx.compile([], [], {s: s + 1}, backend=backend), gx.compile([], s, backend=backend)
     stop = threading.Event()
 
     def long(done, total):
@@ -422,7 +424,7 @@ def test_a_long_run_lets_others_in(backend):
 
     def train():
         with pytest.raises(RuntimeError):
-            f.run(10**7, progress=long)
+            f.run(10**13, progress=long)
 
     thread = threading.Thread(target=train)
     thread.start()
@@ -527,8 +529,7 @@ def test_compile_refuses(backend):
         (([x], x, {W: y}), {}, ShapeError, r"the new value of 'W' has shape \(\)"),
         (([x], x, {i: i * 0.5}), {}, DTypeError, r"is float32, the parameter int32; use .astype"),
         (([x], x, {i: gx.input("n", dtype="int64")}), {}, DTypeError, "is int64, the parameter int32"),
-        (([x], x), {"name": "two words"}, GraphError, "identifier of C"),
-        (([x], x), {"name": "double"}, GraphError, "identifier of C"),
+        (([x], x), {"name": ""}, GraphError, "non-empty string"),
         (([x], x), {"threads": 0}, GraphError, "threads must be a positive number"),
         (([x], x), {"backend": "cuda"}, GraphError, "backend must be"),
     ]

@@ -43,8 +43,8 @@ def net(backend, optimizer=None, outputs=False, updates=None):
     scores = X @ W + b
     loss = gx.mean(gx.nn.softmax_cross_entropy(scores, labels))
     metrics = {"hits": gx.sum(gx.equal(gx.argmax(scores, -1), labels))} if outputs else None
-    step = gx.train_step(loss, optimizer or gx.optim.SGD(0.1), outputs=metrics, updates=updates, name="net", backend=backend)
-    return step, W, b
+    optimizer = optimizer or gx.optim.SGD(0.1)
+    return gx.train_step(loss, optimizer, outputs=metrics, updates=updates, name="net", backend=backend), W, b
 
 
 def batch():
@@ -53,7 +53,8 @@ def batch():
 
 # --- SGD ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("momentum", "nesterov", "decay"), [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, True, 0.0), (0.5, True, 0.1), (0, False, 0.2)]
+    ("momentum", "nesterov", "decay"),
+    [(0.0, False, 0.0), (0.9, False, 0.0), (0.9, True, 0.0), (0.5, True, 0.1), (0, False, 0.2)],
 )
 def test_sgd_is_torchs_formula(backend, momentum, nesterov, decay):
     w = gx.parameter("w", [1.0, -2.0, 3.0], "float64")
@@ -270,7 +271,8 @@ def test_a_wrong_label_names_its_row(backend, monkeypatch):
     given["labels"][37] = 3
     order = np.concatenate([rows.ravel() for rows in orders(ROWS, BATCH, 1, 0, True)])
     failing = int(np.flatnonzero(order == 37)[0]) // BATCH
-    with pytest.raises(IndexOutOfRangeError, match=rf"labels\[37\] is 3, expected 0 <= index < 3; exactly {failing} steps"):
+    words = rf"labels\[37\] is 3, expected 0 <= index < 3; exactly {failing} steps"
+    with pytest.raises(IndexOutOfRangeError, match=words):
         step.fit(given, epochs=2)
     assert len(step.history.losses) == failing
     for rows in itertools.islice(itertools.chain(*orders(ROWS, BATCH, 1, 0, True)), failing):

@@ -10,7 +10,7 @@ transpose, slice, pad, reshape, gather) is in the index of a load.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
@@ -259,7 +259,7 @@ def format_index(index: Index) -> str:
 
 def format_operand(operand: Operand) -> str:
     if isinstance(operand, Literal):
-        text = repr(operand.value)
+        text = str(operand.dtype.numpy.type(operand.value))
     elif isinstance(operand, IndexValue):
         text = format_index(operand.index)
     else:
@@ -280,19 +280,36 @@ INFIX = {
 }  # fmt: skip
 
 
-def format_equation(equation: Equation) -> str:
-    """``t[i, j] = sum(k) X[i, k] * W[k, j]``."""
+def format_equation(equation: Equation, inline: Callable[[str], Equation | None] = lambda name: None) -> str:
+    """``t[i, j] = sum(k) X[i, k] * W[k, j]``; a tensor for which ``inline`` gives an equation is replaced by its formula."""
     left = equation.name + (f"[{', '.join(axis_name(a) for a in range(equation.rank))}]" if equation.rank else "")
-    operands = [format_operand(operand) for operand in equation.operands]
+    right = _format_value(equation, equation.operands, inline, 5)
     if equation.reduction is None:
-        if equation.op in INFIX:
-            return f"{left} = {f' {INFIX[equation.op]} '.join(operands)}"
-        arguments = ", ".join(operands)
-        return f"{left} = {arguments}" if equation.op == "copy" else f"{left} = {equation.op}({arguments})"
+        return f"{left} = {right}"
     kind = "sum" if equation.reduction.kind == "dot" else equation.reduction.kind
     order = f", {equation.reduction.lanes} lanes" if equation.reduction.lanes > 1 else ""
     over = ", ".join(axis_name(a) for a in range(equation.rank, len(equation.axes)))
-    return f"{left} = {kind}({over}{order}) {' * '.join(operands)}"
+    return f"{left} = {kind}({over}{order}) {right}"
+
+
+def _format_value(
+    equation: Equation, operands: Sequence[Operand], inline: Callable[[str], Equation | None], depth: int
+) -> str:
+    """The right-hand side of an equation for given operands; formulas are nested at most ``depth`` deep."""
+    infix = "*" if equation.reduction else INFIX.get(equation.op)
+    texts = []
+    for operand in operands:
+        inner = inline(operand.tensor) if isinstance(operand, Load) and not operand.guards and depth else None
+        if inner is None:
+            texts.append(format_operand(operand))
+            continue
+        assert isinstance(operand, Load)
+        moved = [part.substitute(operand.index) for part in inner.operands]
+        text = _format_value(inner, moved, inline, depth - 1)
+        texts.append(f"({text})" if infix and inner.op in INFIX and len(operands) > 1 else text)
+    if infix:
+        return f" {infix} ".join(texts)
+    return ", ".join(texts) if equation.reduction or equation.op == "copy" else f"{equation.op}({', '.join(texts)})"
 
 
 def format_program(program: Program) -> str:

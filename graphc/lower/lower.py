@@ -36,15 +36,19 @@ def lower(
     name: str,
     outputs: Sequence[tuple[str, Node]],
     updates: Sequence[tuple[Parameter, Node]] = (),
-    labels: Mapping[Node, str] | None = None,
+    cotangents: Mapping[Node, Node] | None = None,
 ) -> Program:
-    """The equations of a graph: ``outputs`` by name, the new value of each updated parameter, names for other nodes."""
-    return _Lowering(dict(labels or {})).run(name, outputs, updates)
+    """The equations of a graph: ``outputs`` by name, and the new value of each updated parameter.
+
+    cotangents: from a gradient to the node that it belongs to; it is named ``d_`` and the name of that.
+    """
+    return _Lowering(cotangents or {}).run(name, outputs, updates)
 
 
 @dataclass
 class _Lowering:
-    labels: dict[Node, str]
+    cotangents: Mapping[Node, Node]
+    labels: dict[Node, str] = field(default_factory=dict)
     views: dict[Node, Operand] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
     sources: dict[str, TensorType] = field(default_factory=dict)
@@ -86,6 +90,15 @@ class _Lowering:
         count = self.counts[stem] = self.counts.get(stem, 0) + 1
         return stem if count == 1 else self.unique(f"{stem}_{count}")
 
+    def stem(self, node: Node) -> str:
+        """What a tensor is named after: what the user calls it, what it is the gradient of, or the operation."""
+        if node in self.labels:
+            return self.labels[node]
+        primal = self.views.get(self.cotangents.get(node, node))
+        if isinstance(primal, Load):
+            return f"d_{primal.tensor}"
+        return _STEMS.get(node.op.name, node.op.name)
+
     @staticmethod
     def load(tensor: str, type: TensorType) -> Load:
         return Load(tensor, tuple(Index.of(axis, extent) for axis, extent in enumerate(type.shape)))
@@ -123,7 +136,7 @@ class _Lowering:
         if kind in _MOVEMENT:
             values, guards = _MOVEMENT[kind](node, **attrs)
             return _moved(self.views[node.operands[0]], values, guards)
-        stem = self.labels.get(node, _STEMS.get(kind, kind))
+        stem = self.stem(node)
         operands = [self.views[operand] for operand in node.operands]
         if kind == "contract":
             return self.contract(node, stem, operands, **attrs)

@@ -14,7 +14,7 @@ from graphc.ops.pointwise import as_node, cast
 from graphc.ops.structural import zeros_like
 from graphc.types import GradientError
 
-__all__ = ["grad", "vjp"]
+__all__ = ["grad", "grad_with_trail", "vjp"]
 
 
 @overload
@@ -48,21 +48,31 @@ def vjp(output: Node, wrt: Node, cotangent: Any) -> Node: ...
 def vjp(output: Node, wrt: Sequence[Node], cotangent: Any) -> list[Node]: ...
 def vjp(output: Node, wrt: Node | Sequence[Node], cotangent: Any) -> Node | list[Node]:
     """The product of ``cotangent`` (the shape of ``output``) with the Jacobian of ``output`` by ``wrt``."""
-    targets = [wrt] if isinstance(wrt, Node) else list(wrt)
+    result, _ = _vjp(output, [wrt] if isinstance(wrt, Node) else list(wrt), cotangent)
+    return result[0] if isinstance(wrt, Node) else result
+
+
+def grad_with_trail(output: Node, wrt: Sequence[Node]) -> tuple[list[Node], dict[Node, Node]]:
+    """The gradients, and for each cotangent met on the way the node that it belongs to (for names)."""
+    grad(output, [])  # says what is wrong with the output
+    return _vjp(output, list(wrt), 1)
+
+
+def _vjp(output: Node, targets: list[Node], cotangent: Any) -> tuple[list[Node], dict[Node, Node]]:
     for target in targets:
         if not isinstance(target, Node) or not target.dtype.is_float:
             raise GradientError(f"cannot differentiate with respect to {target!r}: not a float node")
     seed = cast(as_node(cotangent, output.dtype), output.dtype)
     if seed.shape != output.shape:
         raise GradientError(f"the cotangent has shape {seed.shape}, the output {output.shape}")
-    cotangents = _sweep(output, seed, set(targets))
-    found = [cotangents.get(target, None) for target in targets]
-    result = [zeros_like(target) if g is None else g for target, g in zip(targets, found, strict=True)]
-    return result[0] if isinstance(wrt, Node) else result
+    cotangents, trail = _sweep(output, seed, set(targets))
+    found = [cotangents.get(target) for target in targets]
+    return [zeros_like(target) if g is None else g for target, g in zip(targets, found, strict=True)], trail
 
 
-def _sweep(output: Node, seed: Node, targets: set[Node]) -> dict[Node, Node]:
-    """Cotangents of ``targets``, by one walk over the nodes that lie between them and ``output``."""
+def _sweep(output: Node, seed: Node, targets: set[Node]) -> tuple[dict[Node, Node], dict[Node, Node]]:
+    """Cotangents of ``targets``, by one walk over the nodes that lie between them and ``output``; and whose each is."""
+    trail: dict[Node, Node] = {}
     order = toposort([output])
     between: set[Node] = set()
     for node in order:
@@ -75,6 +85,7 @@ def _sweep(output: Node, seed: Node, targets: set[Node]) -> dict[Node, Node]:
         g = cotangents.get(node) if node in targets else cotangents.pop(node, None)
         if g is None:
             continue
+        trail.setdefault(g, node)
         if node.op.gradient is NO_GRADIENT:
             if any(operand in between and operand.dtype.is_float for operand in node.operands) and node.dtype.is_float:
                 raise GradientError(f"{node.op.name} has no gradient; graphc.stop_gradient says that none is meant")
@@ -84,4 +95,5 @@ def _sweep(output: Node, seed: Node, targets: set[Node]) -> dict[Node, Node]:
                 continue
             so_far = cotangents.get(operand)
             cotangents[operand] = contribution if so_far is None else so_far + contribution
-    return cotangents
+    trail.update((cotangents[target], target) for target in targets if target in cotangents)
+    return cotangents, trail

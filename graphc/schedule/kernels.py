@@ -217,18 +217,19 @@ def lines_of(kernel: Kernel) -> Iterator[Line]:
 def scalars_of(kernel: Kernel) -> Iterator[Scalar]:
     """Every scalar that a kernel computes, each once."""
     roots: list[Scalar] = []
-    for line in lines_of(kernel):
-        roots.extend(line.values if isinstance(line, Accumulate) else (line.scalar,))
     if isinstance(kernel, ContractKernel):
         roots += [kernel.left.scalar, kernel.right.scalar]
+    for line in lines_of(kernel):
+        roots.extend(line.values if isinstance(line, Accumulate) else (line.scalar,))
     if isinstance(kernel, CheckKernel):
         roots.append(kernel.load)
     seen: set[Scalar] = set()
+    roots.reverse()
     while roots:
         scalar = roots.pop()
         if scalar not in seen:
             seen.add(scalar)
-            roots.extend(scalar.args)
+            roots.extend(reversed(scalar.args))
             yield scalar
 
 

@@ -100,6 +100,11 @@ def load(tensor: str, dtype: DType, offset: Index) -> Scalar:
     return Scalar("load", dtype, variables=offset.variables, tensor=tensor, index=offset, label=tensor)
 
 
+def formula(equation: Equation, program: Program, is_stored: Callable[[str], bool]) -> str:
+    """The equation with all that is computed in it written out."""
+    return format_equation(equation, lambda name: None if is_stored(name) else program.by_name.get(name))
+
+
 def apply(equation: Equation, args: Sequence[Scalar]) -> Scalar:
     """The scalar of a map; a copy is its operand."""
     if equation.op == "copy":
@@ -161,7 +166,7 @@ class _Loops:
     def build(self) -> LoopKernel:
         self.flatten_rounds()
         group, kernel = self.group, self.kernel
-        kernel.formulas = [format_equation(member.equation) for member in group.members]
+        kernel.formulas = [formula(member.equation, self.program, self.is_stored) for member in group.members]
         for member in group.members:
             self.placed[member.equation.name] = self.place(member)
         self.body = _Body(self.program, self.is_stored, frozenset(axis for axis, _ in kernel.outer))
@@ -485,7 +490,7 @@ def build_contraction(
         (group.followers or [equation])[-1].name, "", equation.dtype, tuple(equation.axes[axis] for axis in batch),
         *extents, *operands, equation.name,
     )  # fmt: skip
-    kernel.formulas = [format_equation(e) for e in (equation, *group.followers)]
+    kernel.formulas = [formula(e, program, is_stored) for e in (equation, *group.followers)]
 
     place = tuple(values[: equation.rank])
     space = frozenset(range(len(batch) + 2))

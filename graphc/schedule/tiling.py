@@ -27,10 +27,13 @@ ELEMENT_BYTES = {"float32": 4, "float64": 8}
 C_TYPE = {"float32": "float", "float64": "double"}
 PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
 
-LOCAL_NAMES = frozenset(
-    "i j k i0 j0 k0 i_block j_block k_block i_end j_first j_end j_last k_last first end item part parts "
-    "space mine panel packed_a rows_of_a block sums tile row rows columns depth e".split()  # noqa: SIM905 (a list of 33 strings)
-)
+# fmt: off
+LOCAL_NAMES = frozenset((
+    "i", "j", "k", "i0", "j0", "k0", "e", "i_block", "j_block", "k_block", "i_end", "j_first", "j_end", "j_last",
+    "k_last", "first", "end", "item", "part", "parts", "space", "mine", "panel", "packed_a", "rows_of_a",
+    "block", "sums", "tile", "row", "rows", "columns", "depth",
+))
+# fmt: on
 """Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
 
 # What a first-level TLB reaches: 64 pages. A tile that walks down a longer column misses it at every step.
