@@ -296,8 +296,11 @@ class StageView:
     reduced: int
     lanes: int
     simd: bool
+    block: int
     start: list[str]
+    opened: list[str]
     body: list[str]
+    closed: list[str]
     finish: list[str]
     after: list[str]
 
@@ -314,6 +317,9 @@ class FunctionView:
     simd: bool = False
     threaded: bool = False
     declarations: list[str] = field(default_factory=list)
+    block: int = 0
+    opened: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
     stages: list[StageView] = field(default_factory=list)
     finish: list[str] = field(default_factory=list)
     final: list[StageView] = field(default_factory=list)
@@ -411,9 +417,9 @@ class _Emitter:
 
     @staticmethod
     def texts(f: FunctionView) -> list[str]:
-        lines = [*f.declarations, *f.finish, f.check, f.copy]
+        lines = [*f.declarations, *f.opened, *f.closed, *f.finish, f.check, f.copy]
         for stage in (*f.stages, *f.final):
-            lines += [*stage.before, *stage.start, *stage.body, *stage.finish, *stage.after]
+            lines += [*stage.before, *stage.start, *stage.opened, *stage.body, *stage.closed, *stage.finish, *stage.after]
         if f.contraction is not None:
             lines += f.contraction.epilogue
             for operand in (f.contraction.a, f.contraction.b):
@@ -517,6 +523,9 @@ class _Emitter:
         spell = _Lines(ScalarSpeller(spelled, {**self.types, **kernel.buffers}, by_value=self.by_value))
         for accumulator in kernel.accumulators:
             view.declarations += spell.declare(accumulator)
+            view.opened += spell.open(accumulator)
+            view.closed += spell.close(accumulator)
+            view.block = max(view.block, accumulator.block)
         view.comment = kernel.formulas
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.stages = [self.stage(stage, spell, bool(kernel.outer)) for stage in kernel.stages]
@@ -547,7 +556,10 @@ class _Emitter:
             reduced=stage.reduced,
             lanes=stage.lanes,
             simd=stage.vector and bool(stage.loops),
+            block=max((a.block for a in stage.accumulators), default=0),
             start=[text for a in stage.accumulators for text in spell.declare(a)],
+            opened=[text for a in stage.accumulators for text in spell.open(a)],
+            closed=[text for a in stage.accumulators for text in spell.close(a)],
             body=[spell.line(line) for line in stage.body],
             finish=[text for a in stage.accumulators for text in spell.finish(a)],
             after=[spell.line(line) for line in stage.after],
@@ -677,17 +689,49 @@ class _Lines:
         return self.accumulate(line)
 
     def declare(self, a: Accumulator) -> list[str]:
+        """The result before anything is reduced, with its lanes where these are not opened block by block."""
         start = self.start(a)
         if a.size:
             return [f"for (int e = 0; e < {a.size}; ++e) {self.speller.names[a.name]}[e] = {start};"]
         if a.kind.startswith("arg"):
             best = f"{a.value_dtype.ctype} {self.local(a, '_best')} = {start};"
             return [f"int {self.local(a)} = 0;", best]
-        if a.lanes == 1:
+        if a.lanes == 1 or a.block:
             return [f"{a.dtype.ctype} {self.local(a)} = {start};"]
+        return self.lanes(a)
+
+    def lanes(self, a: Accumulator) -> list[str]:
         array = self.local(a, "_lanes")
-        every = f"for (int lane = 0; lane < {a.lanes}; ++lane) {array}[lane] = {start};"
+        every = f"for (int lane = 0; lane < {a.lanes}; ++lane) {array}[lane] = {self.start(a)};"
         return [f"{a.dtype.ctype} {array}[{a.lanes}];", every]
+
+    def open(self, a: Accumulator) -> list[str]:
+        """The partial results of a block."""
+        if not a.block:
+            return []
+        if a.size:
+            return [f"for (int e = 0; e < {a.size}; ++e) {self.speller.names[a.name + '_part']}[e] = 0;"]
+        return self.lanes(a) if a.lanes > 1 else [f"{a.dtype.ctype} {self.local(a, '_part')} = 0;"]
+
+    def close(self, a: Accumulator) -> list[str]:
+        """A block added to the result."""
+        if not a.block:
+            return []
+        if a.size:
+            total, part = self.speller.names[a.name], self.speller.names[a.name + "_part"]
+            return [f"for (int e = 0; e < {a.size}; ++e) {fold(a, total + '[e]', [part + '[e]'], 'sum')}"]
+        part = self.tree(a) if a.lanes > 1 else self.local(a, "_part")
+        return [fold(a, self.local(a), [part], "sum")]
+
+    def tree(self, a: Accumulator) -> str:
+        kind = "sum" if a.kind == "dot" else a.kind
+        return f"gx_tree_{kind}_{a.dtype}({self.local(a, '_lanes')}, {a.lanes})"
+
+    def finish(self, a: Accumulator) -> list[str]:
+        """The result of the lanes, where it was not added up block by block."""
+        if a.size or a.lanes == 1 or a.block:
+            return []
+        return [f"const {a.dtype.ctype} {self.local(a)} = {self.tree(a)};"]
 
     @staticmethod
     def start(a: Accumulator) -> str:
@@ -707,34 +751,28 @@ class _Lines:
             value, best = enclosed(values[0]), self.local(a, "_best")
             nan = f" || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
             return f"if ({value} {sign} {best}{nan}) {best} = {values[0]}, {self.local(a)} = {values[1]};"
+        part = "_part" if a.block else ""
         if a.size:
-            target = f"{self.speller.names[a.name]}[{self.speller.index(line.index)}]"
+            target = f"{self.speller.names[a.name + part]}[{self.speller.index(line.index)}]"
         elif a.lanes > 1:
             target = f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.speller.index(line.index)}]"
         else:
-            target = self.local(a)
-        return fold(a, target, values)
-
-    def finish(self, a: Accumulator) -> list[str]:
-        if a.size or a.lanes == 1:
-            return []
-        kind = "sum" if a.kind == "dot" else a.kind
-        array = self.local(a, "_lanes")
-        return [f"const {a.dtype.ctype} {self.local(a)} = gx_tree_{kind}_{a.dtype}({array}, {a.lanes});"]
+            target = self.local(a, part)
+        return fold(a, target, values, a.kind)
 
 
-def fold(a: Accumulator, target: str, values: Sequence[str]) -> str:
+def fold(a: Accumulator, target: str, values: Sequence[str], kind: str) -> str:
     """``target`` combined with one more value."""
     f = "f" if a.dtype is FLOAT32 else ""
-    if a.kind == "sum":
+    if kind == "sum":
         if a.dtype.is_int:
             unsigned = "uint64_t" if a.dtype is INT64 else "uint32_t"
             return f"{target} = ({a.dtype.ctype})(({unsigned}){target} + ({unsigned}){enclosed(values[0])});"
         return f"{target} += {values[0]};"
-    if a.kind == "dot":
+    if kind == "dot":
         return f"{target} = GX_FMA{f.upper()}({values[0]}, {values[1]}, {target});"
     if a.dtype.is_int:
         value = enclosed(values[0])
-        return f"{target} = {value} {'>' if a.kind == 'max' else '<'} {target} ? {value} : {target};"
-    return f"{target} = gx_{a.kind}{f}({values[0]}, {target});"
+        return f"{target} = {value} {'>' if kind == 'max' else '<'} {target} ? {value} : {target};"
+    return f"{target} = gx_{kind}{f}({values[0]}, {target});"
 

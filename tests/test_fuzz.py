@@ -10,13 +10,18 @@ Gradients come last and may round. Run as a script to look for more::
 from __future__ import annotations
 
 import math
+import os
 import sys
+import traceback
 
 import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.ir import format_graph
 from graphc.ops import structural as st
+from graphc.passes.simplify import simplify
+from graphc.types import GraphcError
 
 EXTENTS = (1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 31, 32, 33, 40)
 LIMIT = 2.0**20  # well inside of what float32 holds exactly
@@ -59,7 +64,8 @@ class Generator:
         return items[self.integer(0, len(items))]
 
     def shape(self):
-        return tuple(self.pick(self.extents) for _ in range(int(self.rng.choice([0, 1, 2, 2, 2, 3, 3]))))
+        shape = tuple(self.pick(self.extents) for _ in range(int(self.rng.choice([0, 1, 2, 2, 2, 3, 3]))))
+        return shape if math.prod(shape) <= SIZE else shape[1:]
 
     def node(self, floats=False):
         """Mostly a recent one."""
@@ -179,7 +185,7 @@ class Generator:
             index = gx.minimum(gx.argmax(source, self.integer(0, source.ndim), keepdims=True), extent - 1)
         try:
             picked = table(x, index, axis)
-        except gx_errors():
+        except GraphcError:
             if index.size == 0:
                 return None
             index = gx.broadcast_to(gx.reshape(index, (index.size,))[:1], (1,) * x.ndim)
@@ -205,9 +211,9 @@ class Generator:
             elif kind == 1 and at + 1 < len(shape):
                 shape[at : at + 2] = [shape[at] * shape[at + 1]]
             elif at < len(shape):
-                divisors = [d for d in range(1, shape[at] + 1) if shape[at] % d == 0] or [1]
+                divisors = [0] if shape[at] == 0 else [d for d in range(1, shape[at] + 1) if shape[at] % d == 0]
                 d = self.pick(divisors)
-                shape[at : at + 1] = [d, shape[at] // d]
+                shape[at : at + 1] = [d, shape[at] // d if d else 1]
         if len(shape) > 5:
             return None
         return gx.reshape(x, shape), self.bounds[x]
@@ -252,7 +258,7 @@ class Generator:
                 if a.ndim and b.ndim and a.shape[-1] == (b.shape[-2] if b.ndim > 1 else b.shape[0]):
                     try:
                         y = gx.matmul(a, b)
-                    except gx_errors():
+                    except GraphcError:
                         pass
                     else:
                         return (y, 9 * max(a.shape[-1], 1)) if y.size <= SIZE else None
@@ -339,12 +345,6 @@ class Generator:
         }
 
 
-def gx_errors():
-    from graphc.types import GraphcError
-
-    return GraphcError
-
-
 KINDS, WEIGHTS = zip(*{
     "unary": 3, "binary": 6, "reduction": 4, "arg": 1, "gather": 2, "permute": 2, "reshape": 2,
     "slice": 2, "pad": 1, "spread": 1, "product": 4, "convert": 1,
@@ -388,16 +388,52 @@ def test_random_program(seed):
     assert difference(Generator(seed)) is None
 
 
-if __name__ == "__main__":
-    import traceback
+def attempt(seed, keep=None):
+    """What is wrong with a program, as text; None if nothing."""
+    try:
+        program = Generator(seed)
+        if keep is None:
+            return difference(program)
+        outputs = {name: node for name, node in program.outputs.items() if name in keep}
+        updates = {p: node for p, node in program.updates.items() if p.name in keep}
+        return difference(program, outputs, updates) if outputs or updates else None
+    except Exception as error:
+        return "".join(traceback.format_exception(error)[-3:]).strip()[-1500:]
 
-    failed = 0
-    for seed in range(*map(int, sys.argv[1:])):
-        try:
-            message = difference(Generator(seed))
-        except Exception as error:  # noqa: BLE001
-            message = "".join(traceback.format_exception(error)[-3:]).strip()[-1500:]
-        if message:
-            failed += 1
-            print("SEED", seed, message[:1500], flush=True)
-    print("failed", failed)
+
+def apart(function, *args):
+    """The result of a function called in a process of its own, so that a crash is a result too."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, repr(function(*args)).encode()[:4000])
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        text = pipe.read().decode(errors="replace")
+    return f"crashed: {status}" if status else (None if text == "None" else text)
+
+
+def shrink(seed):
+    """The outputs and updates that are needed for a program to be wrong, and their graph."""
+    program = Generator(seed)
+    keep = [*program.outputs, *(p.name for p in program.updates)]
+    for name in list(keep):
+        fewer = [other for other in keep if other != name]
+        if apart(attempt, seed, fewer):
+            keep = fewer
+    nodes = [program.outputs[name] for name in keep if name in program.outputs]
+    nodes += [node for p, node in program.updates.items() if p.name in keep]
+    return keep, format_graph(simplify(nodes))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        print(apart(attempt, int(sys.argv[1])))
+        print(*shrink(int(sys.argv[1])), sep="\n")
+    else:
+        for seed in range(*map(int, sys.argv[1:])):
+            message = apart(attempt, seed)
+            if message:
+                print("SEED", seed, message[:1500], flush=True)

@@ -127,12 +127,14 @@ class Reduction:
     """How the reduced axes are combined, in an order that no later stage may change.
 
     kind: sum, max, min, argmax, argmin, or dot (the sum of the product of two operands by fused multiply-add).
-    lanes: element e along the last reduced axis goes to partial result ``e % lanes``, each in order; the partial
-    results are then combined as a binary tree (lane l with lane l + lanes / 2, and so on). One lane is plain order.
+    lanes: element e along the reduced axis goes to partial result ``e % lanes``, each in order; the partial results are
+    then combined as a binary tree (lane l with lane l + lanes / 2, and so on). One lane is plain order.
+    block: so many elements at a time are reduced by themselves, and these results added in order; 0 is all at once.
     """
 
     kind: str
     lanes: int = 1
+    block: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ An equation is made only where a new number is: a pointwise operation, a reducti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 from graphc.ir import Array, Node, Parameter, rounded, toposort
@@ -25,6 +26,9 @@ __all__ = ["lower"]
 # Partial results of a reduction, by its length: enough to fill the vectors of any target and to hide the
 # latency of an addition on long ones, few where the tree at the end would cost more than the sum.
 _LANES = ((512, 64), (32, 16), (0, 1))
+
+# A sum of more than two blocks is added up block by block.
+BLOCK = 4096
 
 
 def lanes_for(extent: int) -> int:
@@ -131,6 +135,8 @@ class _Lowering:
             return IndexValue(Index.of(0, node.size))
         if kind == "stop_gradient":
             return self.views[node.operands[0]]
+        if node.size == 0 or (kind in ("sum", "contract", "pad") and any(o.size == 0 for o in node.operands)):
+            return Literal(0, node.dtype)  # no elements, or a sum over none
         if kind == "gather":
             return self.gather(node, attrs["axis"])
         if kind in _MOVEMENT:
@@ -194,17 +200,29 @@ class _Lowering:
             self.checks.append(check)
 
     def reduce(self, node: Node, stem: str, operand: Operand, reduced: Sequence[int]) -> Operand:
-        source = node.operands[0]
-        kept = [axis for axis in range(source.ndim) if axis not in reduced]
-        order = [*kept, *sorted(reduced, key=lambda axis: -abs(self.stride(operand, axis)))]
-        values = {axis: Index.of(place, source.shape[axis]) for place, axis in enumerate(order)}
-        axes = [source.shape[axis] for axis in order]
-        moved = _moved(operand, values, ())
-        kind = node.op.name
-        if all(extent == 1 for extent in axes[len(kept) :]):
-            return Literal(0, node.dtype) if kind.startswith("arg") else moved
-        return self.define(
-            stem, node, axes, len(kept), kind, (moved,), Reduction(kind, self.lanes(kind, (moved,), axes, len(kept)))
+        """One equation for each reduced axis, neighbours in memory first; the rows over columns count as one axis."""
+        kind, shape = node.op.name, node.operands[0].shape
+        kept = [axis for axis in range(len(shape)) if axis not in reduced]
+        gone = sorted((a for a in reduced if shape[a] != 1), key=lambda axis: abs(self.stride(operand, axis)))
+        if not gone and kind.startswith("arg"):
+            return Literal(0, node.dtype)
+        steps = [[axis] for axis in gone]
+        if gone and self.has_columns((operand,), kept) and max(gone) - min(gone) == len(gone) - 1:
+            steps = [sorted(gone)]
+        view, axes = operand, list(range(len(shape)))  # `view` is over these axes of the operand
+        for number, step in enumerate(steps, 1):
+            rest = [axis for axis in axes if axis not in step]
+            extents = [shape[axis] for axis in step]
+            values = {axes.index(axis): Index.of(place, shape[axis]) for place, axis in enumerate(rest)}
+            merged = unflatten(Index.of(len(rest), prod(extents)), extents)
+            values.update((axes.index(axis), position) for axis, position in zip(step, merged, strict=True))
+            space = [*(shape[axis] for axis in rest), prod(extents)]
+            moved = (view.substitute(values),)
+            name = stem if number == len(steps) else f"{stem}_part"
+            view = self.define(name, node, space, len(rest), kind, moved, self.order(kind, moved, space, len(rest)))
+            axes = rest
+        return view.substitute(
+            [Index.of(kept.index(axis), shape[axis]) if axis in kept else Index() for axis in axes]
         )
 
     def stride(self, operand: Operand, axis: int) -> int:
@@ -213,15 +231,17 @@ class _Lowering:
             return 0
         return flatten(operand.index, self.types[operand.tensor].shape).factor(axis) or 0
 
-    def lanes(self, kind: str, operands: Sequence[Operand], axes: Sequence[int], rank: int) -> int:
-        """Lanes run along the last reduced axis, where neighbours in memory are reduced; a sum whose neighbours
-        belong to different results (the columns of a matrix) goes in plain order, with the results side by side."""
-        if kind.startswith("arg") or rank == len(axes):
-            return 1
-        for operand in operands:
-            if any(abs(self.stride(operand, axis)) == 1 for axis in range(rank)):
-                return 1
-        return lanes_for(axes[-1])
+    def has_columns(self, operands: Sequence[Operand], kept: Iterable[int]) -> bool:
+        """Whether neighbours in memory lie along an axis that is kept."""
+        return any(abs(self.stride(operand, axis)) == 1 for axis in kept for operand in operands)
+
+    def order(self, kind: str, operands: Sequence[Operand], axes: Sequence[int], rank: int) -> Reduction:
+        """In lanes where neighbours in memory are reduced; a sum whose neighbours belong to different results (the
+        columns of a matrix) goes in plain order, with the results side by side. Long sums go by blocks, which keeps
+        their rounding errors small."""
+        columns = self.has_columns(operands, range(rank))
+        lanes = 1 if columns or kind.startswith("arg") else lanes_for(axes[-1])
+        return Reduction(kind, lanes, BLOCK if kind in ("sum", "dot") and axes[-1] > 2 * BLOCK else 0)
 
     def contract(
         self, node: Node, stem: str, operands: Sequence[Operand], a_axes: Sequence[int], b_axes: Sequence[int],
@@ -238,8 +258,9 @@ class _Lowering:
         if all(extents[label] == 1 for label in summed):
             return self.define(stem, node, axes[: len(out_axes)], len(out_axes), "multiply", moved)
         matrix_product = set(a_axes) - set(b_axes) and set(b_axes) - set(a_axes)
-        lanes = 1 if matrix_product else self.lanes("dot", moved, axes, len(out_axes))
-        return self.define(stem, node, axes, len(out_axes), "dot", moved, Reduction("dot", lanes))
+        plain = matrix_product or len(summed) > 1
+        order = Reduction("dot") if plain else self.order("dot", moved, axes, len(out_axes))
+        return self.define(stem, node, axes, len(out_axes), "dot", moved, order)
 
 
 # Names of tensors that the user has not named, where the operation's own reads badly.

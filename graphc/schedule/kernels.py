@@ -75,7 +75,8 @@ class Store:
 class Accumulator:
     """Running result of the reduction that defines ``tensor``: one in ``lanes`` parts, or an array of ``size``.
 
-    dtype is that of the result, value_dtype that of what is reduced (they differ for argmax).
+    dtype is that of the result, value_dtype that of what is reduced (they differ for argmax). block: after so many
+    elements the partial results are added to the result and start again; 0 is never.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Accumulator:
     kind: str
     size: int
     lanes: int
+    block: int
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,11 @@ class Schedule:
     aliases: dict[str, str]
 
 
+def roots_of(line: Line) -> tuple[Scalar, ...]:
+    """The scalars that a line uses."""
+    return line.values if isinstance(line, Accumulate) else (line.scalar,)
+
+
 def lines_of(kernel: Kernel) -> Iterator[Line]:
     """Every line of a kernel."""
     if isinstance(kernel, LoopKernel):
@@ -220,7 +227,7 @@ def scalars_of(kernel: Kernel) -> Iterator[Scalar]:
     if isinstance(kernel, ContractKernel):
         roots += [kernel.left.scalar, kernel.right.scalar]
     for line in lines_of(kernel):
-        roots.extend(line.values if isinstance(line, Accumulate) else (line.scalar,))
+        roots.extend(roots_of(line))
     if isinstance(kernel, CheckKernel):
         roots.append(kernel.load)
     seen: set[Scalar] = set()

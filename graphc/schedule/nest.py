@@ -26,6 +26,7 @@ from graphc.schedule.kernels import (
     Scalar,
     Stage,
     Store,
+    roots_of,
 )
 from graphc.types import INT32, DType, TensorType
 
@@ -179,8 +180,7 @@ class _Loops:
                 for item in self.placed.values():
                     if item.stage == number and (item.member.part == "after") == (part == "after"):
                         self.emit(item, stage)
-                before, body = self.namer.finish([*stage.body, *stage.after], bool(stage.loops))
-                stage.before, stage.body = [*before], [*body, *stage.body]
+            self.namer.finish(stages)
             if part == "row":
                 self.close_rounds()
         kernel.why = self.explain()
@@ -333,8 +333,7 @@ class _Loops:
         """A reduction inside of a round."""
         equation = item.member.equation
         assert equation.reduction is not None
-        kind, lanes = equation.reduction.kind, equation.reduction.lanes
-        into = Accumulator(self.namer.fresh(equation.name), equation.name, equation.dtype, operands[0].dtype, kind, 0, lanes)
+        into = self.accumulator(self.namer.fresh(equation.name), equation, operands, 0)
         stage.accumulators.append(into)
         stage.body.append(Accumulate(into, Index(), operands))
         kept = frozenset(axis for axis, _ in item.loops[: len(item.loops) - item.gone])
@@ -347,18 +346,28 @@ class _Loops:
         if not kept:
             self.body.shared[Load(equation.name, item.own)] = result
 
+    @staticmethod
+    def accumulator(name: str, equation: Equation, operands: tuple[Scalar, ...], size: int) -> Accumulator:
+        order = equation.reduction
+        assert order is not None
+        return Accumulator(
+            name, equation.name, equation.dtype, operands[0].dtype, order.kind, size, order.lanes, order.block
+        )
+
     def cross(self, item: _Placed, operands: tuple[Scalar, ...], stage: Stage) -> None:
         """A reduction over the rounds: one running result, or one for each element of an array."""
         equation = item.member.equation
         assert equation.reduction is not None
-        kind, lanes = equation.reduction.kind, equation.reduction.lanes
+        lanes, block = equation.reduction.lanes, equation.reduction.block
         if live(equation):
-            into = Accumulator(equation.name, equation.name, equation.dtype, operands[0].dtype, kind, equation.type.size, 1)
+            into = self.accumulator(equation.name, equation, operands, equation.type.size)
             if equation.name not in self.wanted:
                 self.kernel.buffers[equation.name] = TensorType(equation.shape, equation.dtype)
+            if block:
+                self.kernel.buffers[f"{equation.name}_part"] = TensorType(equation.shape, equation.dtype)
             index = flatten(item.own, equation.shape)
         else:
-            into = Accumulator(self.namer.fresh(equation.name), equation.name, equation.dtype, operands[0].dtype, kind, 0, lanes)
+            into = self.accumulator(self.namer.fresh(equation.name), equation, operands, 0)
             index = Index() if item.gone or lanes == 1 else self.rounds[-1].modulo(lanes)
         self.kernel.accumulators.append(into)
         stage.body.append(Accumulate(into, index, operands))
@@ -410,48 +419,50 @@ class Namer:
         """0: may be computed before the stage; 1: in its innermost loop."""
         return int(not scalar.variables <= self.rounds)
 
-    def finish(self, lines: Sequence[Line], inside: bool) -> tuple[list[Let], list[Let]]:
-        """The names to declare before the loops of a stage, and in its body, for what ``lines`` compute.
-
-        inside: whether the lines stand in loops at all.
-        """
-        roots = [s for line in lines for s in (line.values if isinstance(line, Accumulate) else (line.scalar,))]
-        order: list[Scalar] = []
+    def finish(self, stages: Sequence[Stage]) -> None:
+        """Declare names in ``stages``, which run one after another: each in the first one that computes it, before its
+        loops or in its body."""
+        orders: list[list[Scalar]] = []
         uses: dict[Scalar, int] = {}
         deepest: dict[Scalar, int] = {}
-        stack = [(root, False) for root in reversed(roots)]
-        for root in roots:
-            uses[root] = uses.get(root, 0) + 1
-            deepest[root] = int(inside)
         seen: set[Scalar] = set()
-        while stack:
-            scalar, ready = stack.pop()
-            if ready:
-                order.append(scalar)
-            elif scalar not in seen and not scalar.name:
-                seen.add(scalar)
-                stack.append((scalar, True))
-                for arg in reversed(scalar.args):
-                    uses[arg] = uses.get(arg, 0) + 1
-                    deepest[arg] = max(deepest.get(arg, 0), self.depth(scalar))
-                    stack.append((arg, False))
-        several = sum(isinstance(line, Store) for line in lines) > 1
-        before: list[Let] = []
-        body: list[Let] = []
+        for stage in stages:
+            roots = [root for line in (*stage.body, *stage.after) for root in roots_of(line)]
+            for root in roots:
+                uses[root] = uses.get(root, 0) + 1
+                deepest[root] = max(deepest.get(root, 0), int(bool(stage.loops)))
+            order: list[Scalar] = []
+            stack = [(root, False) for root in reversed(roots)]
+            while stack:
+                scalar, ready = stack.pop()
+                if ready:
+                    order.append(scalar)
+                elif scalar not in seen and not scalar.name:
+                    seen.add(scalar)
+                    stack.append((scalar, True))
+                    for arg in reversed(scalar.args):
+                        uses[arg] = uses.get(arg, 0) + 1
+                        deepest[arg] = max(deepest.get(arg, 0), self.depth(scalar))
+                        stack.append((arg, False))
+            orders.append(order)
         length: dict[Scalar, int] = {}
-        for scalar in order:
-            if scalar.op in _PLAIN:
-                continue
-            length[scalar] = 1 + sum(length.get(arg, 0) for arg in scalar.args if not arg.name)
-            if scalar.op == "load":
-                wanted = (uses[scalar] > 1 and bool(scalar.variables)) or (several and scalar.tensor in self.volatile)
-            else:
-                outer = self.depth(scalar) < deepest[scalar]
-                wanted = uses[scalar] > 1 or outer or length[scalar] > _LARGEST_EXPRESSION
-            if wanted:
-                scalar.name = self.fresh(scalar.label or scalar.op, scalar.variables)
-                (body if self.depth(scalar) else before).append(Let(scalar.name, scalar))
-        return before, body
+        for stage, order in zip(stages, orders, strict=True):
+            several = len(stage.body) + len(stage.after) > 1
+            before: list[Line] = []
+            body: list[Line] = []
+            for scalar in order:
+                if scalar.op in _PLAIN:
+                    continue
+                length[scalar] = 1 + sum(length.get(arg, 0) for arg in scalar.args if not arg.name)
+                if scalar.op == "load":
+                    wanted = (uses[scalar] > 1 and bool(scalar.variables)) or (several and scalar.tensor in self.volatile)
+                else:
+                    outer = self.depth(scalar) < deepest[scalar]
+                    wanted = uses[scalar] > 1 or outer or length[scalar] > _LARGEST_EXPRESSION
+                if wanted:
+                    scalar.name = self.fresh(scalar.label or scalar.op, scalar.variables)
+                    (body if self.depth(scalar) else before).append(Let(scalar.name, scalar))
+            stage.before[:0], stage.body[:0] = before, body
 
 
 # --- contractions --------------------------------------------------------------------------------------
@@ -478,12 +489,15 @@ def build_contraction(
         for axis, value in zip(merged, unflatten(flat, shape), strict=True):
             values[axis] = value
 
+    everywhere = tuple(enumerate((*(equation.axes[axis] for axis in batch), *extents)))
     body = _Body(program, is_stored, frozenset())
     operands = []
     for operand in (left, right):
         scalar = body.of(operand.substitute(values))
-        _, lines = Namer(set(program.sources) | wanted, set(), frozenset()).finish([Store("", Index(), scalar)], True)
-        operands.append(Operand(tuple(lines), scalar))
+        packing = Stage(everywhere, body=[Store("", Index(), scalar)])
+        Namer(set(program.sources) | wanted, set(), frozenset()).finish([packing])
+        names = [line for line in (*packing.before, *packing.body) if isinstance(line, Let)]
+        operands.append(Operand(tuple(names), scalar))
         body.own.clear()
         body.shared.clear()
     kernel = ContractKernel(
@@ -509,8 +523,9 @@ def build_contraction(
         body.put(Load(follower.name, place), value)
         if follower.name in wanted:
             stores.append(Store(follower.name, flatten(place, follower.shape), value))
-    before, lets = namer.finish(stores, True)
-    kernel.epilogue = [*before, *lets, *stores]
+    finishing = Stage(everywhere[:-1], body=stores)
+    namer.finish([finishing])
+    kernel.epilogue = [*finishing.before, *finishing.body]
     done = len(group.followers)
     kernel.why = "matrix product" + (f", {done} equation{'s' * (done > 1)} in its store step" if done else "")
     return kernel

@@ -13,7 +13,6 @@ from graphc.lower.equations import Equation, Program
 from graphc.lower.index import Index, flatten
 from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, choose_stored
 from graphc.schedule.kernels import (
-    Accumulate,
     CheckKernel,
     ContractKernel,
     CopyKernel,
@@ -24,6 +23,7 @@ from graphc.schedule.kernels import (
     Store,
     picks_of,
     reads_of,
+    roots_of,
     scalars_of,
     writes_of,
 )
@@ -114,33 +114,40 @@ def _checks(program: Program) -> list[CheckKernel]:
 
 
 def _elementwise(kernel: Kernel, parameter: str, name: str) -> bool:
-    """Whether ``kernel``, which stores the new value ``name``, reads each element of the old one only where it stores."""
+    """Whether ``kernel``, which stores the new value ``name``, may store it over the old one.
+
+    A read of the old value is harmless in the line of loops that stores the same element, or in one that is over by then;
+    rounds are over for what comes after them, not for the next stage of the same round.
+    """
     if parameter not in reads_of(kernel):
         return True
+    if any(parameter in _picked(scalar) for scalar in scalars_of(kernel)):
+        return False
     if isinstance(kernel, ContractKernel):
         operands = {s for operand in (kernel.left, kernel.right) for s in _closure(operand.scalar)}
         if any(scalar.tensor == parameter for scalar in operands):
             return False
-        places = [kernel.epilogue]
+        places = [(True, kernel.epilogue)]
     elif isinstance(kernel, LoopKernel):
-        places = [[*stage.before, *stage.body, *stage.after] for stage in (*kernel.stages, *kernel.final)]
+        stages = [(bool(kernel.outer), s) for s in kernel.stages] + [(False, s) for s in kernel.final]
+        places = [(repeated, [*s.before, *s.body, *s.after]) for repeated, s in stages]
+        places.insert(len(kernel.stages), (False, kernel.after))
     else:
         return False
-    stored: Index | None = None
-    for lines in places:
-        reads = [s for line in lines for root in _roots(line) for s in _closure(root) if s.tensor == parameter and s.op == "load"]
-        if stored is not None and reads:
+    seen: list[tuple[bool, Index]] = []  # reads before the store, and whether their rounds go on
+    for place, (repeated, lines) in enumerate(places):
+        roots = [root for line in lines for root in roots_of(line)]
+        reads = [s.index for root in roots for s in _closure(root) if s.op == "load" and s.tensor == parameter]
+        stored = next((line.index for line in lines if isinstance(line, Store) and line.tensor == name), None)
+        if stored is None:
+            seen += [(repeated, index) for index in reads]
+            continue
+        later = [root for _, rest in places[place + 1 :] for line in rest for root in roots_of(line)]
+        if any(s.op == "load" and s.tensor == parameter for root in later for s in _closure(root)):
             return False
-        stored = next((line.index for line in lines if isinstance(line, Store) and line.tensor == name), stored)
-        if stored is not None and any(read.index != stored for read in reads):
-            return False
-        if stored is None and reads:
-            return False
-    return stored is not None and all(parameter not in _picked(scalar) for scalar in scalars_of(kernel))
-
-
-def _roots(line: object) -> tuple[Scalar, ...]:
-    return line.values if isinstance(line, Accumulate) else (line.scalar,)  # type: ignore[attr-defined]
+        same_rounds = [index for going_on, index in seen if repeated and going_on]
+        return all(index == stored for index in (*reads, *same_rounds))
+    return False  # a running result over the rounds: it is not complete while the old value is read
 
 
 def _closure(root: Scalar) -> set[Scalar]:
