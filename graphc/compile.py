@@ -313,8 +313,8 @@ def digest(graph: Graph) -> str:
         state.update(f"{node.op.name}({[number[o] for o in node.operands]}){node.type}{attrs};".encode())
     head = [(node.name, str(node.type)) for node in (*graph.inputs, *graph.parameters)]
     tail = ([number[node] for node in graph.results], graph.output_names, [p.name for p, _ in graph.updates], os.cpu_count())
-    tail += ([(number[g], number[node]) for g, node in graph.cotangents],)
-    state.update(repr((graph.name, head, tail)).encode())
+    names = [(number[g], number[node]) for g, node in graph.cotangents]
+    state.update(repr((graph.name, head, tail, names)).encode())
     return state.hexdigest()
 
 

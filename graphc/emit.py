@@ -222,7 +222,7 @@ class ScalarSpeller(Speller):
 
     def atom(self, atom: Any) -> str:
         if isinstance(atom, Pick):
-            return f"{self.names[atom.tensor]}[{self.index(flatten(atom.index, self.shapes[atom.tensor].shape))}]"
+            return self.element(atom.tensor, flatten(atom.index, self.shapes[atom.tensor].shape))
         return super().atom(atom)
 
     def value(self, scalar: Scalar) -> str:
@@ -451,7 +451,7 @@ class _Emitter:
                     if type.nbytes > STACK_BYTES:
                         spans.append(Span(f"{number}:{name}", type.nbytes, number, number))
             elif isinstance(kernel, ContractKernel):
-                self.tilings[number] = self.tiling(kernel)
+                self.tilings[number] = self.tiled(kernel)
                 spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
         spans += [Span(name, self.types[name].nbytes, min(at), max(at)) for name, at in life.items()]
         return plan(spans)
@@ -572,7 +572,7 @@ class _Emitter:
         first = len(kernel.batch)
         return {**{b: batch_name(b) for b in range(first)}, first: "i", first + 1: "j", first + 2: "k"}
 
-    def tiling(self, kernel: ContractKernel) -> tuple[tiling.Operand, tiling.Operand, tiling.Tiling]:
+    def tiled(self, kernel: ContractKernel) -> tuple[tiling.Operand, tiling.Operand, tiling.Tiling]:
         first = len(kernel.batch)
         left = self.operand(kernel, kernel.left, first, first + 2, ("i", "k"))
         right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
@@ -626,10 +626,11 @@ class _Emitter:
 
     # --- reports -----------------------------------------------------------------------------------------
     def report(self, kernel: Kernel) -> KernelReport:
-        names = dict.fromkeys(self.schedule.aliases.get(n, n) for n in reads_of(kernel))
-        names.update(dict.fromkeys(("write", self.schedule.aliases.get(n, n)) for n in stores_of(kernel)))  # type: ignore[arg-type]
-        touched = [n[1] if isinstance(n, tuple) else n for n in names]
-        moved = sum(self.types[n].nbytes for n in touched if n in self.types)
+        aliases = self.schedule.aliases
+        moved = 0
+        for names in (reads_of(kernel), stores_of(kernel)):
+            touched = dict.fromkeys(aliases.get(name, name) for name in names)
+            moved += sum(self.types[name].nbytes for name in touched if name in self.types)
         kind = {LoopKernel: "loops", ContractKernel: "contraction", CheckKernel: "check", CopyKernel: "copy"}[type(kernel)]
         formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel) else ()
         return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), moved)

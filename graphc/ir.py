@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -78,27 +78,32 @@ def register(op: Op) -> Op:
 OPERATORS: dict[str, Callable[..., Any]] = {}
 
 
-def operator(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def operator(name: str) -> Callable[[Function], Function]:
     """Register a frontend function as the meaning of the operator or method ``name`` of a node."""
 
-    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+    def enter(function: Function) -> Function:
         OPERATORS[name] = function
         return function
 
     return enter
 
 
-def _method(name: str) -> Callable[..., Any]:
-    def call(self: Node, *args: Any, **kwargs: Any) -> Any:
-        return OPERATORS[name](self, *args, **kwargs)
+def _method(name: str) -> Callable[..., Node]:
+    def call(self: Node, *args: Any, **kwargs: Any) -> Node:
+        result: Node = OPERATORS[name](self, *args, **kwargs)
+        return result
 
     call.__name__, call.__doc__ = name, f"See :func:`graphc.{name}`."
     return call
 
 
-def _reflected(name: str) -> Callable[..., Any]:
-    def call(self: Node, other: Any) -> Any:
-        return OPERATORS[name](other, self)
+def _reflected(name: str) -> Callable[..., Node]:
+    def call(self: Node, other: Any) -> Node:
+        result: Node = OPERATORS[name](other, self)
+        return result
 
     return call
 
@@ -178,9 +183,9 @@ class Node:
         return self.type.size
 
     @property
-    def T(self) -> Any:  # noqa: N802 (NumPy's name)
+    def T(self) -> Node:  # noqa: N802 (NumPy's name)
         """The transpose: all axes in reverse order."""
-        return OPERATORS["transpose"](self)
+        return self.transpose()
 
     @property
     def name(self) -> str | None:
@@ -209,7 +214,7 @@ class Node:
             raise TypeError("a scalar node has no length")
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Node]:
         return (self[index] for index in range(len(self)))
 
     def __bool__(self) -> NoReturn:
@@ -280,7 +285,7 @@ class Parameter(Node):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":
-            type(self).value.__set__(self, value)
+            Parameter.value.fset(self, value)  # type: ignore[attr-defined]
         else:
             super().__setattr__(name, value)
 

@@ -234,10 +234,10 @@ def test_what_c_sees_overlaps_nothing_that_it_writes(backend):
         seen.clear()
         f(given)
         assert not np.shares_memory(seen[0], W.value)
-    for given, out in ((out, out), (wide[:2], wide[1:3])):
+    for given, target in ((out, out), (wide[:2], wide[1:3])):
         seen.clear()
-        f(given, out=out)
-        assert not np.shares_memory(seen[0], out)
+        f(given, out=target)
+        assert not np.shares_memory(seen[0], target)
 
 
 def test_index_out_of_range(backend):

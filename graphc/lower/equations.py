@@ -386,5 +386,4 @@ def _combine(equation: Equation, elements: list[list[Any]]) -> Any:
     if kind == "dot":
         return np.asarray(sum((a.astype(np.float64) * b for a, b in elements), np.float64(0))).astype(equation.dtype.numpy)
     column = np.asarray([element[0] for element in elements], None if elements else equation.dtype.numpy)
-    functions = {"sum": np.sum, "max": np.max, "min": np.min, "argmax": np.argmax, "argmin": np.argmin}
-    return functions[kind](column)
+    return getattr(np, kind)(column)

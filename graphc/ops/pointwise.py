@@ -108,13 +108,8 @@ def _truth(value: Any) -> Node:
 
 
 def _infer(name: str, takes: str, gives: DType | None) -> Callable[..., TensorType]:
-    accepts = {
-        "float": lambda dtype: dtype.is_float,
-        "number": lambda dtype: dtype is not BOOL,
-        "bool": lambda dtype: dtype is BOOL,
-        "any": lambda dtype: True,
-        "select": lambda dtype: True,
-    }[takes]
+    def accepts(dtype: DType) -> bool:
+        return {"float": dtype.is_float, "number": dtype is not BOOL, "bool": dtype is BOOL}.get(takes, True)
 
     def infer(*types: TensorType) -> TensorType:
         if takes == "select":
@@ -186,13 +181,13 @@ negative = pointwise("negative", takes="number", reference=np.negative, c="-{0}"
                      derivative=lambda g, y, x: [-g])
 abs = pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
                 derivative=lambda g, y, x: [g * sign(x)])
-sign = pointwise("sign", takes="number", reference=np.sign, c="gx_sign{f}({0})", c_int="({t})(({0} > 0) - ({0} < 0))", domain=(ALL,),
+sign: Pointwise = pointwise("sign", takes="number", reference=np.sign, c="gx_sign{f}({0})", c_int="({t})(({0} > 0) - ({0} < 0))", domain=(ALL,),
                  derivative=_zero)
 maximum = pointwise("maximum", takes="number", reference=np.maximum, c="gx_max{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
                     domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, greater))
 minimum = pointwise("minimum", takes="number", reference=np.minimum, c="gx_min{f}({0}, {1})", c_int="({0} < {1} ? {0} : {1})",
                     domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, less))
-power_ = pointwise("power_", takes="float", reference=np.power, c="gx_pow{f}({0}, {1})", cost=60, domain=(POSITIVE, ALL),
+power_: Pointwise = pointwise("power_", takes="float", reference=np.power, c="gx_pow{f}({0}, {1})", cost=60, domain=(POSITIVE, ALL),
                    derivative=lambda g, y, a, b: [g * b * power_(a, b - 1), g * where(equal(a, 0), 0, log(where(equal(a, 0), 1, a))) * y])
 
 # --- exponentials and roots -----------------------------------------------------------------------------
@@ -200,7 +195,7 @@ exp = pointwise("exp", takes="float", reference=np.exp, c="gx_exp{f}({0})", cost
                 derivative=lambda g, y, x: [g * y])
 expm1 = pointwise("expm1", takes="float", reference=np.expm1, c="gx_expm1{f}({0})", cost=COSTLY, domain=(ALL,),
                   derivative=lambda g, y, x: [g * exp(x)])
-log = pointwise("log", takes="float", reference=np.log, c="gx_log{f}({0})", cost=COSTLY, domain=(POSITIVE,),
+log: Pointwise = pointwise("log", takes="float", reference=np.log, c="gx_log{f}({0})", cost=COSTLY, domain=(POSITIVE,),
                 derivative=lambda g, y, x: [g / x])
 log1p = pointwise("log1p", takes="float", reference=np.log1p, c="gx_log1p{f}({0})", cost=COSTLY, domain=((-0.8, 4.0),),
                   derivative=lambda g, y, x: [g / (x + 1)])
@@ -212,28 +207,28 @@ logaddexp = pointwise("logaddexp", takes="float", reference=np.logaddexp, c="gx_
 # --- nonlinearities -------------------------------------------------------------------------------------
 tanh = pointwise("tanh", takes="float", reference=np.tanh, c="gx_tanh{f}({0})", cost=COSTLY, domain=(ALL,),
                  derivative=lambda g, y, x: [g * (1 - y * y)])
-sigmoid = pointwise("sigmoid", takes="float", reference=lambda x: _sigmoid(x), c="gx_sigmoid{f}({0})", cost=COSTLY, domain=(ALL,),
+sigmoid: Pointwise = pointwise("sigmoid", takes="float", reference=lambda x: _sigmoid(x), c="gx_sigmoid{f}({0})", cost=COSTLY, domain=(ALL,),
                     derivative=lambda g, y, x: [g * y * (1 - y)], doc="1 / (1 + exp(-x)), accurate in both tails.")
 relu = pointwise("relu", takes="number", reference=lambda x: np.maximum(x, 0), c="gx_max{f}({0}, 0)", c_int="({0} > 0 ? {0} : 0)", domain=(ALL,),
                  derivative=lambda g, y, x: [where(y <= 0, 0, g)], doc="max(0, x); the gradient at 0 is 0, as everywhere in the field.")
 sin = pointwise("sin", takes="float", reference=np.sin, c="gx_sin{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * cos(x)])
-cos = pointwise("cos", takes="float", reference=np.cos, c="gx_cos{f}({0})", cost=COSTLY, domain=(ALL,),
+cos: Pointwise = pointwise("cos", takes="float", reference=np.cos, c="gx_cos{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [-(g * sin(x))])
 erf = pointwise("erf", takes="float", reference=lambda x: _erf(x), c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
 
 # --- comparison, logic, choice ----------------------------------------------------------------------------
-less = pointwise("less", takes="any", gives=BOOL, reference=np.less, c="{0} < {1}", domain=(ALL, ALL), derivative=_zero)
+less: Pointwise = pointwise("less", takes="any", gives=BOOL, reference=np.less, c="{0} < {1}", domain=(ALL, ALL), derivative=_zero)
 less_equal = pointwise("less_equal", takes="any", gives=BOOL, reference=np.less_equal, c="{0} <= {1}", domain=(ALL, ALL), derivative=_zero)
-greater = pointwise("greater", takes="any", gives=BOOL, reference=np.greater, c="{0} > {1}", domain=(ALL, ALL), derivative=_zero)
+greater: Pointwise = pointwise("greater", takes="any", gives=BOOL, reference=np.greater, c="{0} > {1}", domain=(ALL, ALL), derivative=_zero)
 greater_equal = pointwise("greater_equal", takes="any", gives=BOOL, reference=np.greater_equal, c="{0} >= {1}", domain=(ALL, ALL), derivative=_zero)
-equal = pointwise("equal", takes="any", gives=BOOL, reference=np.equal, c="{0} == {1}", domain=(ALL, ALL), derivative=_zero)
+equal: Pointwise = pointwise("equal", takes="any", gives=BOOL, reference=np.equal, c="{0} == {1}", domain=(ALL, ALL), derivative=_zero)
 not_equal = pointwise("not_equal", takes="any", gives=BOOL, reference=np.not_equal, c="{0} != {1}", domain=(ALL, ALL), derivative=_zero)
 logical_and = pointwise("logical_and", takes="bool", reference=np.logical_and, c="{0} & {1}", domain=(ALL, ALL), derivative=_zero)
 logical_or = pointwise("logical_or", takes="bool", reference=np.logical_or, c="{0} | {1}", domain=(ALL, ALL), derivative=_zero)
 logical_not = pointwise("logical_not", takes="bool", reference=np.logical_not, c="!{0}", domain=(ALL,), derivative=_zero)
-where = pointwise("where", takes="select", reference=np.where, c="{0} ? {1} : {2}", cost=FREE, domain=(ALL, ALL, ALL),
+where: Pointwise = pointwise("where", takes="select", reference=np.where, c="{0} ? {1} : {2}", cost=FREE, domain=(ALL, ALL, ALL),
                   derivative=lambda g, y, condition, a, b: [None, where(condition, g, 0), where(condition, 0, g)],
                   doc="``a`` where ``condition`` (a bool node) holds, else ``b``.")
 
@@ -283,7 +278,7 @@ def _sigmoid(x: Array) -> Array:
 def _erf(x: Array) -> Array:
     from math import erf as scalar_erf
 
-    return np.vectorize(scalar_erf, otypes=[np.float64])(x)
+    return np.asarray(np.vectorize(scalar_erf, otypes=[np.float64])(x))
 
 
 __all__ = [  # noqa: PLE0605 (one statement adds an operation, its export included)

@@ -491,38 +491,38 @@ def build_contraction(
 
     everywhere = tuple(enumerate((*(equation.axes[axis] for axis in batch), *extents)))
     body = _Body(program, is_stored, frozenset())
-    operands = []
+    sides: list[Operand] = []
     for operand in (left, right):
         scalar = body.of(operand.substitute(values))
         packing = Stage(everywhere, body=[Store("", Index(), scalar)])
         Namer(set(program.sources) | wanted, set(), frozenset()).finish([packing])
         names = [line for line in (*packing.before, *packing.body) if isinstance(line, Let)]
-        operands.append(Operand(tuple(names), scalar))
+        sides.append(Operand(tuple(names), scalar))
         body.own.clear()
         body.shared.clear()
     kernel = ContractKernel(
-        (group.followers or [equation])[-1].name, "", equation.dtype, tuple(equation.axes[axis] for axis in batch),
-        *extents, *operands, equation.name,
+        name=(group.followers or [equation])[-1].name, why="", dtype=equation.dtype,
+        batch=tuple(equation.axes[axis] for axis in batch), m=extents[0], n=extents[1], k=extents[2],
+        left=sides[0], right=sides[1], result=equation.name,
     )  # fmt: skip
     kernel.formulas = [formula(e, program, is_stored) for e in (equation, *group.followers)]
 
-    place = tuple(values[: equation.rank])
+    own = tuple(values[: equation.rank])
     space = frozenset(range(len(batch) + 2))
     result = named(equation.name, equation.dtype, space)
     namer = Namer(set(program.sources) | wanted | {kernel.result}, volatile, frozenset())
     if equation.name in wanted:
         result = named(namer.fresh(equation.name, space), equation.dtype, space)
     kernel.result = result.name
-    body.put(Load(equation.name, place), result)
+    body.put(Load(equation.name, own), result)
     stores: list[Line] = []
     if equation.name in wanted:
-        stores.append(Store(equation.name, flatten(place, equation.shape), result))
+        stores.append(Store(equation.name, flatten(own, equation.shape), result))
     for follower in group.followers:
-        own = [values[axis] for axis in range(equation.rank)]
-        value = apply(follower, [body.of(operand.substitute(own)) for operand in follower.operands])
-        body.put(Load(follower.name, place), value)
+        element = apply(follower, [body.of(operand.substitute(own)) for operand in follower.operands])
+        body.put(Load(follower.name, own), element)
         if follower.name in wanted:
-            stores.append(Store(follower.name, flatten(place, follower.shape), value))
+            stores.append(Store(follower.name, flatten(own, follower.shape), element))
     finishing = Stage(everywhere[:-1], body=stores)
     namer.finish([finishing])
     kernel.epilogue = [*finishing.before, *finishing.body]
