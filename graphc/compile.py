@@ -1,7 +1,7 @@
-"""From a graph to a function that runs: the only file that knows every stage.
+"""From what the user asked for to a function that runs.
 
-The front half checks what the user asked for and freezes it as a :class:`Graph`, which is all that the stages behind
-it see; the back half turns a graph into a program.
+The front half checks the request and freezes it as a :class:`Graph`, which is all that the stages behind it see; the
+back half finds the library of a graph in the cache, or has :mod:`graphc.pipeline` write the C and builds it.
 """
 
 from __future__ import annotations
@@ -9,30 +9,26 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from graphc import toolchain
-from graphc.emit import CNames, Emitted, KernelReport, emit
-from graphc.ir import Node, Parameter, inputs_of, parameters_of, toposort, verify
-from graphc.lower.equations import Program as LowerProgram
-from graphc.lower.equations import verify as verify_program
-from graphc.lower.lower import lower
+from graphc.frontend import parameter
+from graphc.ir import Node, Parameter, inputs_of, make, parameters_of, rebuild, rounded, toposort
 from graphc.ops.pointwise import as_node, cast
 from graphc.ops.structural import broadcast_to
-from graphc.passes.simplify import simplify
-from graphc.runtime import Check, Form, Function, NativeProgram, NumpyProgram, Program, Signature, Slot
-from graphc.schedule.kernels import Schedule
-from graphc.schedule.schedule import schedule
-from graphc.schedule.tiling import TargetModel
+from graphc.runtime import Check, Form, Function, KernelReport, NativeProgram, NumpyProgram, Program, Signature, Slot
 from graphc.types import BOOL, DTypeError, GraphError, NameClashError, ShapeError, promote
 
 __all__ = ["Graph", "compile", "freeze", "index_checks", "program_of"]
 
 Updates = Mapping[Any, Any]
 
+# A constant with more elements than this is passed as data.
+LARGEST_TABLE = 256
 _OF_CALLS = ("out", "progress")  # keywords of a call, which no input can be named
 
 
@@ -46,7 +42,7 @@ class Graph:
     node of exactly its type; all take effect after every output and new value is computed. An output may be any
     node (an input, a parameter, a constant, one node twice). Names are unique among inputs and parameters, and among
     outputs; an output may have the name of an input. ``cotangents`` pairs nodes with those whose gradient they are; the
-    C names them so.
+    C names them so. ``tables`` are the last of ``parameters``: large constants, not the user's business.
     """
 
     name: str
@@ -57,6 +53,7 @@ class Graph:
     form: Form
     updates: tuple[tuple[Parameter, Node], ...]
     cotangents: tuple[tuple[Node, Node], ...] = ()
+    tables: tuple[Parameter, ...] = ()
 
     @property
     def results(self) -> tuple[Node, ...]:
@@ -77,6 +74,7 @@ class Graph:
             arena_bytes=arena_bytes,
             checks=checks,
             threaded=threaded,
+            tables=len(self.tables),
         )
 
 
@@ -225,28 +223,60 @@ def _widens(node: Node) -> bool:
     return node.op.name == "cast" and promote(node.dtype, node.operands[0].dtype) is node.dtype and node.dtype.is_int
 
 
-# --- the back half: simplify, lower, schedule, plan, emit, build, load ----------------------------------------
+# --- the back half: from the cache, or written, built and loaded ----------------------------------------------
 def _native(graph: Graph, target: str | None) -> Program:
     """The native program of ``graph``: from the cache if it has been built before, else through all stages."""
     compiler = toolchain.find_compiler()
     chosen = toolchain.resolve_target(compiler, target)
+    graph = with_tables(graph)
     key = digest(graph)
     found = toolchain.recall(key, compiler, chosen)
     if found is None:
-        emitted = render(graph, model_of(chosen, compiler))
+        from graphc.pipeline import render  # the stages behind the cache: a warm start does without
+
+        emitted = render(graph, chosen.vector_bytes, (os.cpu_count() or 1) if compiler.openmp else 1)
         openmp = emitted.threaded and compiler.openmp is not None
-        library = toolchain.build(emitted.c_source, name=c_name(graph.name), compiler=compiler, target=chosen, openmp=openmp)
+        library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=chosen, openmp=openmp)
         found = {
             "arena_bytes": emitted.arena_bytes,
             "threaded": emitted.threaded,
             "checks": emitted.checks,
             "kernels": [asdict(kernel) for kernel in emitted.kernels],
             "header": emitted.c_header,
-            "name": c_name(graph.name),
+            "name": emitted.name,
         }
         toolchain.remember(key, found, library=library, compiler=compiler, target=chosen)
         found["library"] = library
     return _load(graph, found)
+
+
+def with_tables(graph: Graph) -> Graph:
+    """The graph with its large constants passed at run time, as parameters that nobody sees: data is not C text."""
+    tables: dict[Node, Parameter] = {}
+    taken = {node.name for node in (*graph.inputs, *graph.parameters)}
+    cotangents = [node for pair in graph.cotangents for node in pair]
+
+    def rule(node: Node, operands: tuple[Node, ...]) -> Node:
+        if node.op.name == "constant" and node.size > LARGEST_TABLE:
+            name = next(name for n in count(1) if (name := f"table_{n}") not in taken)
+            taken.add(name)
+            tables[node] = parameter(name, rounded(node), node.dtype, trainable=False)
+            return tables[node]
+        return node if operands == node.operands else make(node.op, *operands, **node.attrs)
+
+    if not any(node.op.name == "constant" and node.size > LARGEST_TABLE for node in toposort(graph.results)):
+        return graph
+    new = rebuild([*graph.results, *cotangents], rule)
+    results, trail = new[: len(graph.results)], new[len(graph.results) :]
+    values = results[len(graph.outputs) :]
+    return replace(
+        graph,
+        parameters=(*graph.parameters, *tables.values()),
+        outputs=tuple(results[: len(graph.outputs)]),
+        updates=tuple((target, value) for (target, _), value in zip(graph.updates, values, strict=True)),
+        cotangents=tuple(zip(trail[::2], trail[1::2], strict=True)),
+        tables=tuple(tables.values()),
+    )
 
 
 def _load(graph: Graph, record: Mapping[str, Any]) -> Program:
@@ -259,43 +289,6 @@ def _load(graph: Graph, record: Mapping[str, Any]) -> Program:
     kernels = tuple(KernelReport(**{**kernel, "formulas": tuple(kernel["formulas"])}) for kernel in record["kernels"])
     return NativeProgram(
         library, signature, entry=record["name"], c_source=library.with_suffix(".c"), c_header=record["header"], kernels=kernels
-    )
-
-
-def c_name(name: str) -> str:
-    """What a function of this name is called in C."""
-    return CNames()[name]
-
-
-def model_of(target: toolchain.Target, compiler: toolchain.Compiler) -> TargetModel:
-    """What the schedule knows of a target."""
-    return TargetModel.from_vector_bytes(target.vector_bytes, (os.cpu_count() or 1) if compiler.openmp else 1)
-
-
-def stages(graph: Graph) -> tuple[list[Node], LowerProgram, Schedule]:
-    """The simplified graph, its equations and their schedule, each verified."""
-    count, wanted = len(graph.outputs), len(graph.results)
-    simple = simplify([*graph.results, *(node for pair in graph.cotangents for node in pair)])
-    results, trail = simple[:wanted], simple[wanted:]
-    verify(results)
-    outputs = list(zip(graph.output_names, results[:count], strict=True))
-    updates = [(parameter, new) for (parameter, _), new in zip(graph.updates, results[count:], strict=True)]
-    program = lower(c_name(graph.name), outputs, updates, dict(zip(trail[::2], trail[1::2], strict=True)))
-    verify_program(program)
-    return results, program, schedule(program)
-
-
-def render(graph: Graph, model: TargetModel) -> Emitted:
-    """The C of a graph for a target."""
-    _, program, kernels = stages(graph)
-    return emit(
-        kernels,
-        inputs=[(str(node.name), node.type) for node in graph.inputs],
-        parameters=[(str(node.name), node.type) for node in graph.parameters],
-        outputs=program.outputs,
-        updated=list(program.updates),
-        constants=program.constants,
-        model=model,
     )
 
 

@@ -22,6 +22,7 @@ from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Divide, Index, Modulo, Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
 from graphc.plan import Plan, Span, plan
+from graphc.runtime import KernelReport
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
     Accumulate,
@@ -47,7 +48,7 @@ from graphc.types import BOOL, FLOAT32, INT64, DType, ShapeError, TensorType
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Emitted", "KernelReport", "emit"]
+__all__ = ["Emitted", "emit"]
 
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
@@ -56,21 +57,10 @@ OPERATIONS_PER_THREAD = 400_000
 
 
 @dataclass(frozen=True)
-class KernelReport:
-    """One row of ``Function.kernels``: what was fused and why, the work, and the memory that is touched once."""
+class Emitted:
+    """C file and header, and what the runtime must know of them. ``name`` is the function's in C."""
 
     name: str
-    kind: str
-    why: str
-    formulas: tuple[str, ...]
-    flops: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """C file and header, and what the runtime must know of them."""
-
     c_source: str
     c_header: str
     arena_bytes: int
@@ -413,7 +403,7 @@ class _Emitter:
         header = environment().get_template("program.h.j2").render(context)
         checks = tuple((k.check.load.tensor, k.check.extent) for k in kernels if isinstance(k, CheckKernel))
         reports = tuple(self.report(kernel) for kernel in kernels)
-        return Emitted(source, header, self.plan.nbytes, self.threaded, reports, checks)
+        return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, checks)
 
     @staticmethod
     def texts(f: FunctionView) -> list[str]:

@@ -65,7 +65,7 @@ __all__ = [
     "Function",
     "IndexFailureError",
     "Loop",
-    "NativeProgram",
+    "KernelReport", "NativeProgram",
     "NumpyProgram",
     "Program",
     "Progress",
@@ -106,11 +106,24 @@ class Check:
 
 
 @dataclass(frozen=True)
+class KernelReport:
+    """One row of ``Function.kernels``: what was fused and why, the work, and the memory that is touched once."""
+
+    name: str
+    kind: str
+    why: str
+    formulas: tuple[str, ...]
+    flops: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Signature:
     """What is passed, in the order of the frame, and what :class:`Function` must know about the program.
 
     ``parameters`` pairs each with whether it is written; ``form`` is the structure in which outputs are given back;
-    a failed call's status counts ``checks`` from 1; ``threaded`` says whether the program has threads at all.
+    a failed call's status counts ``checks`` from 1; ``threaded`` says whether the program has threads at all;
+    the last ``tables`` of the parameters are large constants.
     """
 
     name: str
@@ -121,6 +134,7 @@ class Signature:
     arena_bytes: int = 0
     checks: tuple[Check, ...] = ()
     threaded: bool = False
+    tables: int = 0
 
     def restore(self, values: Sequence[Any]) -> Any:
         """One value per output, in the structure that was compiled."""
@@ -884,7 +898,8 @@ class Function:
     @property
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter that is read or written, by name."""
-        return {str(parameter.name): parameter for parameter, _ in self._signature.parameters}
+        own = self._signature.parameters[: len(self._signature.parameters) - self._signature.tables]
+        return {str(parameter.name): parameter for parameter, _ in own}
 
     @property
     def signature(self) -> Signature:

@@ -88,7 +88,7 @@ class _Printer:
     def accumulate(self, line: Accumulate) -> str:
         into = self.running(line.into, line.index)
         if line.into.kind in ("sum", "dot"):
-            return f"{into} += {' * '.join(map(self.operand, line.values))}"
+            return f"{into} += {' * '.join(map(self.operand, line.values)) if line.values[1:] else self.value(line.values[0])}"
         values = [self.value(value) for value in line.values]
         return f"{into} = {line.into.kind}({into}, {' at '.join(values)})"
 
