@@ -1,10 +1,43 @@
-"""graphc: a static expression graph in Python becomes gradients, one readable C file, and a fast train step."""
+"""graphc: a static expression graph in Python becomes gradients, one readable C file, and a fast train step.
 
-from graphc.ops.pointwise import *  # noqa: F403, I001
-from graphc.frontend import *  # noqa: F403
-from graphc.evaluate import evaluate
-from graphc.passes.grad import grad, vjp
-from graphc.compile import compile
-from graphc.train import train_step
-from graphc.persist import load, save
+>>> import graphc as gx
+>>> x, y, z = gx.input("x"), gx.input("y"), gx.input("z")
+>>> f = (x + y) * z
+>>> product = gx.compile([x, y, z], [f, *gx.grad(f, [x, y, z])], name="product")
+>>> product(-2, 5, -4)
+[-12.0, -4.0, -4.0, 3.0]
+"""
+
+from graphc import frontend as _frontend
 from graphc import init, nn, optim
+from graphc.check import check_grad
+from graphc.compile import compile
+from graphc.draw import draw
+from graphc.evaluate import evaluate
+from graphc.frontend import *  # noqa: F403 (its __all__ is ours)
+from graphc.ops import pointwise as _pointwise
+from graphc.ops.pointwise import *  # noqa: F403 (so one statement adds an operation)
+from graphc.passes.grad import grad, vjp
+from graphc.persist import load, save
+from graphc.train import train_step
+from graphc.types import GraphcError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    *_frontend.__all__,
+    *_pointwise.__all__,
+    "GraphcError",
+    "check_grad",
+    "compile",
+    "draw",
+    "evaluate",
+    "grad",
+    "init",
+    "load",
+    "nn",
+    "optim",
+    "save",
+    "train_step",
+    "vjp",
+]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphc import toolchain
-from graphc.compile import Graph, freeze, stages
+from graphc.compile import Graph, freeze, write_c
 from graphc.ir import Node, Parameter, format_graph, inputs_of, parameters_of, toposort
 from graphc.runtime import Function
 from graphc.types import GraphcError
@@ -176,10 +176,10 @@ def _stage(value: Any, name: str, stage: str) -> str:
     if stage == "gradient":
         return _gradient(graph, name)
     if stage == "c":
-        from graphc.compile import model_of, render
-
         compiler = toolchain.find_compiler()
-        return render(graph, model_of(toolchain.resolve_target(compiler), compiler)).c_source
+        return write_c(graph, compiler, toolchain.resolve_target(compiler)).c_source
+    from graphc.pipeline import stages
+
     _, program, schedule = stages(graph)
     if stage == "equations":
         from graphc.lower.equations import format_program

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc import toolchain
 from graphc.frontend import parameter
@@ -23,13 +23,17 @@ from graphc.ops.structural import broadcast_to
 from graphc.runtime import Check, Form, Function, KernelReport, NativeProgram, NumpyProgram, Program, Signature, Slot
 from graphc.types import BOOL, DTypeError, GraphError, NameClashError, ShapeError, promote
 
-__all__ = ["Graph", "compile", "freeze", "index_checks", "program_of"]
+if TYPE_CHECKING:
+    from graphc.emit import Emitted
+
+__all__ = ["Graph", "compile", "freeze", "index_checks", "program_of", "write_c"]
 
 Updates = Mapping[Any, Any]
 
 # A constant with more elements than this is passed as data.
 LARGEST_TABLE = 256
-_OF_CALLS = ("out", "progress")  # keywords of a call, which no input can be named
+# Keywords of a call, which no input can be named.
+_OF_CALLS = ("out", "progress")
 
 
 # --- the front half: what was asked for -------------------------------------------------------------------
@@ -232,9 +236,7 @@ def _native(graph: Graph, target: str | None) -> Program:
     key = digest(graph)
     found = toolchain.recall(key, compiler, chosen)
     if found is None:
-        from graphc.pipeline import render  # the stages behind the cache: a warm start does without
-
-        emitted = render(graph, chosen.vector_bytes, (os.cpu_count() or 1) if compiler.openmp else 1)
+        emitted = write_c(graph, compiler, chosen)
         openmp = emitted.threaded and compiler.openmp is not None
         library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=chosen, openmp=openmp)
         found = {
@@ -248,6 +250,13 @@ def _native(graph: Graph, target: str | None) -> Program:
         toolchain.remember(key, found, library=library, compiler=compiler, target=chosen)
         found["library"] = library
     return _load(graph, found)
+
+
+def write_c(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target) -> Emitted:
+    """The C of a graph for a target; threads only where the compiler can link OpenMP."""
+    from graphc.pipeline import render  # all the stages: a start from the cache does without them
+
+    return render(graph, target.vector_bytes, (os.cpu_count() or 1) if compiler.openmp else 1)
 
 
 def with_tables(graph: Graph) -> Graph:

@@ -196,9 +196,11 @@ def flatten(index: Sequence[Index], shape: Sequence[int]) -> Index:
 
 
 def unflatten(offset: Index, shape: Sequence[int]) -> tuple[Index, ...]:
-    """The position per axis of a row-major offset."""
+    """The position per axis of a row-major offset; 0 where there are no elements at all."""
+    if 0 in shape:
+        return (Index(),) * len(shape)
     positions: list[Index] = []
     for extent in reversed(shape):
         positions.append(offset.modulo(extent) if len(positions) < len(shape) - 1 else offset)
-        offset = offset.divide(extent) if extent else Index()
+        offset = offset.divide(extent)
     return tuple(reversed(positions))
