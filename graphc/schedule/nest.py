@@ -35,7 +35,8 @@ __all__ = ["build_contraction", "build_loops"]
 class _Body:
     """Scalars for one kernel: equations that are not stored are computed where they are loaded, each once a scope.
 
-    What depends on at most the round is shared by all stages; the rest is known in its own stage only.
+    What depends on at most the round is shared by all stages; the rest is known in its own stage only. A guard goes
+    down to the loads of what it guards: they must not be touched where it fails, and all else may be computed anywhere.
     """
 
     def __init__(self, program: Program, is_stored: Callable[[str], bool], rounds: frozenset[int]) -> None:
@@ -56,6 +57,10 @@ class _Body:
         while stack:
             item, ready = stack.pop()
             if self.get(item) is not None:
+                continue
+            bare = replace(item, guards=())
+            if self.get(bare) is not None:
+                self.put(item, guarded(self.known(bare), item))
                 continue
             inner = self.inner(item)
             if inner is None:
@@ -81,7 +86,10 @@ class _Body:
         equation = self.program.by_name.get(operand.tensor)
         if equation is None:
             return None
-        return equation, [part.substitute(operand.index) for part in equation.operands]
+        parts = [part.substitute(operand.index) for part in equation.operands]
+        return equation, [
+            part if isinstance(part, Literal) else replace(part, guards=(*operand.guards, *part.guards)) for part in parts
+        ]
 
     def leaf(self, operand: EquationOperand) -> Scalar:
         if isinstance(operand, Literal):
@@ -397,7 +405,7 @@ class Namer:
     """Gives names to the values that are used twice or belong to an outer depth; all others are written in place.
 
     taken: names of arrays, which no value may have. volatile: parameters that are updated; their old value is read
-    into a name before anything is stored.
+    into a name before anything is stored. A load that is guarded stays inside of its guard.
     """
 
     def __init__(self, taken: set[str], volatile: set[str], rounds: frozenset[int]) -> None:
@@ -448,6 +456,7 @@ class Namer:
         length: dict[Scalar, int] = {}
         for stage, order in zip(stages, orders, strict=True):
             several = len(stage.body) + len(stage.after) > 1
+            inside = {arg for scalar in order if scalar.op == "guard" for arg in scalar.args}
             before: list[Line] = []
             body: list[Line] = []
             for scalar in order:
@@ -455,10 +464,12 @@ class Namer:
                     continue
                 length[scalar] = 1 + sum(length.get(arg, 0) for arg in scalar.args if not arg.name)
                 if scalar.op == "load":
-                    wanted = (uses[scalar] > 1 and bool(scalar.variables)) or (several and scalar.tensor in self.volatile)
+                    old = several and scalar.tensor in self.volatile and scalar not in inside
+                    wanted = (uses[scalar] > 1 and bool(scalar.variables)) or old
                 else:
+                    old = several and scalar.op == "guard" and scalar.args[0].tensor in self.volatile
                     outer = self.depth(scalar) < deepest[scalar]
-                    wanted = uses[scalar] > 1 or outer or length[scalar] > _LARGEST_EXPRESSION
+                    wanted = uses[scalar] > 1 or outer or old or length[scalar] > _LARGEST_EXPRESSION
                 if wanted:
                     scalar.name = self.fresh(scalar.label or scalar.op, scalar.variables)
                     (body if self.depth(scalar) else before).append(Let(scalar.name, scalar))
