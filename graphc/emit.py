@@ -7,6 +7,7 @@ The text depends on the graph and on the target description alone: the same grap
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -85,18 +86,46 @@ def emit(
 
 
 # --- names ------------------------------------------------------------------------------------------
+# What neither C nor C++ (the header serves both), nor their headers and predefined macros, leave free.
 _KEYWORDS = """auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
 _Bool _Complex _Imaginary bool true false asm main NULL NAN INFINITY HUGE_VAL HUGE_VALF HUGE_VALL
-args arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last parts part ok
-nullptr constexpr static_assert typeof alignas alignof thread_local signbit isnan isinf isfinite errno""".split()
+nullptr constexpr static_assert typeof alignas alignof thread_local signbit isnan isinf isfinite errno
+and and_eq bitand bitor catch class compl concept consteval constinit const_cast co_await co_return co_yield decltype
+delete dynamic_cast explicit export friend mutable namespace new noexcept not not_eq operator or or_eq private protected
+public reinterpret_cast requires static_cast template this throw try typeid typename using virtual xor xor_eq
+linux unix i386 float_t double_t wchar_t char8_t char16_t char32_t""".split()
+# What the templates declare or call.
+_OURS = """args now arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last
+parts part ok""".split()
+# The functions of the C library: good names for variables, but not for a function.
+_LIBRARY = [name + suffix for suffix in ("", "f", "l") for name in """acos acosh asin asinh atan atan2 atanh cabs cacos
+cacosh carg casin casinh catan catanh cbrt ccos ccosh ceil cexp cimag clog conj copysign cos cosh cpow cproj creal csin
+csinh csqrt ctan ctanh erf erfc exp exp2 expm1 fabs fdim floor fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint
+llround log log10 log1p log2 logb lrint lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint round
+scalbln scalbn sin sinh sqrt tan tanh tgamma trunc""".split()] + """fpclassify isgreater isgreaterequal isless islessequal
+islessgreater isnormal isunordered abort abs atexit atof atoi atol atoll bsearch calloc div exit free getenv labs ldiv
+llabs lldiv malloc mblen mbstowcs mbtowc qsort rand realloc srand strtod strtof strtol strtold strtoll strtoul strtoull
+system wcstombs wctomb memchr memcmp memcpy memmove memset strcat strchr strcmp strcoll strcpy strcspn strerror strlen
+strncat strncmp strncpy strpbrk strrchr strspn strstr strtok strxfrm clearerr fclose feof ferror fflush fgetc fgetpos
+fgets fopen fprintf fputc fputs fread freopen fscanf fseek fsetpos ftell fwrite getc getchar gets perror printf putc
+putchar puts remove rename rewind scanf setbuf setvbuf snprintf sprintf sscanf tmpfile tmpnam ungetc vfprintf vfscanf
+vprintf vscanf vsnprintf vsprintf vsscanf isalnum isalpha isblank iscntrl isdigit isgraph islower isprint ispunct isspace
+isupper isxdigit tolower toupper asctime clock ctime difftime gmtime localtime mktime strftime time raise signal longjmp
+setjmp imaxabs imaxdiv strtoimax strtoumax""".split()
+
+
 def batch_name(axis: int) -> str:
     """The loop variable of a batch axis of a contraction."""
     return f"batch_{axis}"
 
 
-_RESERVED = frozenset((*_KEYWORDS, *tiling.LOCAL_NAMES, *map(axis_name, range(40)), *(batch_name(n) for n in range(10))))
-_RESERVED_FORMS = re.compile(r"(gx_|GX_|__|_[A-Z]|(U?INT|SIZE|PTRDIFF|FLT|DBL|FP|MATH|M)\w*_)")
+_RESERVED = frozenset(
+    (*_KEYWORDS, *_OURS, *tiling.LOCAL_NAMES, *map(axis_name, range(40)), *(batch_name(n) for n in range(10)))
+)
+_RESERVED_FORMS = re.compile(
+    r"gx_|GX_|__|_[A-Z]|(U?INT|SIZE|PTRDIFF|FLT|DBL|FP|MATH|M)\w*_|(u?int\w*|size|ptrdiff|max_align)_t$"
+)
 
 
 class CNames:
@@ -119,6 +148,11 @@ class CNames:
             found, number = f"{stem}_{number}" if number > 1 else f"{stem}_", number + 1
         self.taken.add(found)
         return found
+
+
+def function_name(name: str) -> str:
+    """What the function of this name is called in C."""
+    return CNames(_LIBRARY)[name]
 
 
 def identifier(name: str) -> str:
@@ -146,6 +180,27 @@ def literal(value: Any, dtype: DType) -> str:
     if number == -(2**31):
         return "(-2147483647 - 1)"
     return f"({number})" if number < 0 else str(number)
+
+
+def comment(text: str) -> list[str]:
+    """The lines of a C comment that says this, whatever names are in it."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in text).replace("*/", "* /").replace("/*", "/ *")
+    return textwrap.wrap(plain, 112, subsequent_indent="    ", break_long_words=False) or [""]
+
+
+def spread(opening: str, items: Sequence[str], margin: int = 0) -> str:
+    """What stands between the parentheses after ``opening``: on lines of its own where it is long."""
+    line = ", ".join(items)
+    if margin + len(opening) + len(line) <= 110:
+        return line
+    space = " " * (margin + 4)
+    lines = textwrap.wrap(", ".join(item.replace(" ", "\0") for item in items), 112 - len(space), break_long_words=False)
+    return "".join(f"\n{space}{line}" for line in lines).replace("\0", " ")
+
+
+def comments(texts: Iterable[str]) -> list[str]:
+    """The lines of a C comment of several sentences."""
+    return [line for text in texts for line in comment(text)]
 
 
 def enclosed(text: str) -> str:
@@ -315,6 +370,7 @@ class FunctionView:
     final: list[StageView] = field(default_factory=list)
     contraction: tiling.Contraction | None = None
     check: str = ""
+    status: int = 0
     copy: str = ""
 
     @property
@@ -349,8 +405,8 @@ class _Emitter:
         self.schedule, self.model, self.constants = schedule, model, constants
         self.inputs, self.parameters = [name for name, _ in inputs], [name for name, _ in parameters]
         self.outputs, self.updated = outputs, updated
-        self.functions = CNames([schedule.name, f"{schedule.name}_run"])
-        self.names = CNames([schedule.name])
+        of_header = [schedule.name, *(schedule.name + end for end in ("_run", "_args", "_strides")), f"{schedule.name.upper()}_H"]
+        self.names = CNames([*of_header, f"{schedule.name}_ARENA_BYTES"])
         self.types = {**schedule.types, **dict(inputs), **dict(parameters)}
         for name in (*self.inputs, *self.parameters, *outputs):
             self.names[name]
@@ -359,6 +415,7 @@ class _Emitter:
                 self.names[name]
         for name, parameter in schedule.aliases.items():
             self.names.known[name] = self.names[parameter]
+        self.functions = CNames([*of_header, *self.names.known.values()])
         largest = max((type.size for type in self.types.values()), default=0)
         if largest > 2**31 - 1:
             raise ShapeError(f"a tensor of {largest:,} elements is too large: indices are 32 bits wide, at most 2**31 - 1")
@@ -369,6 +426,7 @@ class _Emitter:
         kernels = self.schedule.kernels
         self.plan = self.arena(kernels)
         self.in_arena: dict[str, None] = {}
+        self.checks: list[tuple[str, int]] = []
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
         contractions = [f.contraction for f in functions if f.contraction is not None]
         texts = [line for f in functions for line in self.texts(f)]
@@ -401,9 +459,8 @@ class _Emitter:
         }
         source = environment().get_template("program.c.j2").render(context)
         header = environment().get_template("program.h.j2").render(context)
-        checks = tuple((k.check.load.tensor, k.check.extent) for k in kernels if isinstance(k, CheckKernel))
         reports = tuple(self.report(kernel) for kernel in kernels)
-        return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, checks)
+        return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, tuple(self.checks))
 
     @staticmethod
     def texts(f: FunctionView) -> list[str]:
@@ -488,14 +545,16 @@ class _Emitter:
             speller = ScalarSpeller(self.names, self.types)
             element = speller.value(kernel.load)
             view.loops = [(axis_name(axis), extent) for axis, extent in enumerate(check.axes)]
-            view.comment = [f"0 <= {format_operand(check.load)} < {check.extent}, for all of it"]
+            view.comment = comment(f"0 <= {format_operand(check.load)} < {check.extent}, for all of it")
+            self.checks.append((check.load.tensor, check.extent))
+            view.status = len(self.checks)
             view.check = f"{element} >= 0 && {element} < {check.extent}"
         else:
             type = self.types[kernel.source]
-            view.comment = [f"{kernel.target} = {kernel.source}: {kernel.why}"]
+            view.comment = comment(f"{kernel.target} = {kernel.source}: {kernel.why}")
             view.copy = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
-        view.parameters = ", ".join(declared) or "void"
-        view.call = f"{view.name}({', '.join(given)})"
+        view.parameters = spread(f"static void {view.name}", declared) or "void"
+        view.call = f"{view.name}({spread(view.name, given, 4)})"
         return view
 
     # --- loops -------------------------------------------------------------------------------------------
@@ -516,7 +575,7 @@ class _Emitter:
             view.opened += spell.open(accumulator)
             view.closed += spell.close(accumulator)
             view.block = max(view.block, accumulator.block)
-        view.comment = kernel.formulas
+        view.comment = comments(kernel.formulas)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.stages = [self.stage(stage, spell, bool(kernel.outer)) for stage in kernel.stages]
         for accumulator in kernel.accumulators:
@@ -608,7 +667,7 @@ class _Emitter:
             given.append("(int)args->threads")
         spell = _Lines(ScalarSpeller(self.names, self.types, self.axes_of(kernel), self.by_value))
         view.contraction = tiling.Contraction(
-            name=view.name, comment="\n   ".join(kernel.formulas), parameters=", ".join(declared), dtype=str(kernel.dtype),
+            name=view.name, comment="\n   ".join(comments(kernel.formulas)), parameters=spread(f"static void {view.name}", declared), dtype=str(kernel.dtype),
             m=kernel.m, n=kernel.n, k=kernel.k, batch=tuple((batch_name(b), e) for b, e in enumerate(kernel.batch)),
             a=left, b=right, value=spell.speller.locals[kernel.result], epilogue=tuple(spell.line(line) for line in kernel.epilogue),
             tiling=chosen, workspace="workspace", threads="threads" if chosen.parallel else "1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphc.compile import Graph
-from graphc.emit import CNames, Emitted, emit
+from graphc.emit import Emitted, emit, function_name
 from graphc.ir import Node, verify
 from graphc.lower.equations import Program
 from graphc.lower.equations import verify as verify_program
@@ -24,7 +24,7 @@ def stages(graph: Graph) -> tuple[list[Node], Program, Schedule]:
     verify(results)
     outputs = list(zip(graph.output_names, results[:count], strict=True))
     updates = [(parameter, new) for (parameter, _), new in zip(graph.updates, results[count:], strict=True)]
-    program = lower(CNames()[graph.name], outputs, updates, dict(zip(trail[::2], trail[1::2], strict=True)))
+    program = lower(function_name(graph.name), outputs, updates, dict(zip(trail[::2], trail[1::2], strict=True)))
     verify_program(program)
     return results, program, schedule(program)
 

@@ -64,8 +64,9 @@ __all__ = [
     "Frame",
     "Function",
     "IndexFailureError",
+    "KernelReport",
     "Loop",
-    "KernelReport", "NativeProgram",
+    "NativeProgram",
     "NumpyProgram",
     "Program",
     "Progress",
@@ -384,17 +385,18 @@ def _guards_of(parameters: Sequence[tuple[Parameter, bool]]) -> Guards:
 
 def _guarded_call(guards: Guards, token: object, call: Callable[[Any], int], argument: Any) -> int:
     """``call(argument)`` under all ``guards``. Written so that no exception, at any bytecode, leaves one taken."""
-    guard, writes = guards[0]
-    rest = guards[1:]
+    if not guards:
+        return call(argument)
+    (guard, writes), rest = guards[0], guards[1:]
     if writes:
         with guard.lock:
             if guard.readers:
                 guard.drain()
-            return _guarded_call(rest, token, call, argument) if rest else call(argument)
+            return _guarded_call(rest, token, call, argument)
     try:
         with guard.lock:
             guard.readers[token] = threading.get_ident()
-        return _guarded_call(rest, token, call, argument) if rest else call(argument)
+        return _guarded_call(rest, token, call, argument)
     finally:
         guard.readers.pop(token, None)
 
@@ -1010,10 +1012,7 @@ class Loop:
                 def go(argument: Any, chunk: int = chunk, done: Array = done) -> int:
                     return program.run(argument, moves, chunk, done)
 
-                if function._guards:
-                    status = _guarded_call(function._guards, lane, go, lane.argument)
-                else:
-                    status = go(lane.argument)
+                status = _guarded_call(function._guards, lane, go, lane.argument)
                 took = time.perf_counter() - began
                 self._pace = min(chunk / max(took, 1e-9), 8 * chunk / _CHUNK_SECONDS)
                 if status:

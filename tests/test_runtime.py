@@ -335,7 +335,7 @@ def test_an_error_in_progress_leaves_whole_steps(backend):
 
 @contextmanager
 def ctrl_c(delay):
-    """Ctrl-C after ``delay`` seconds. Garbage is collected before: Python drops one that comes in a weakref callback."""
+    """Ctrl-C after ``delay`` seconds, with no garbage about: Python drops one that comes in a weakref callback."""
     gc.collect()
     gc.disable()
     previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
