@@ -431,6 +431,8 @@ class _Emitter:
         contractions = [f.contraction for f in functions if f.contraction is not None]
         texts = [line for f in functions for line in self.texts(f)]
         used = helpers_used(texts)
+        tables = [self.table(name) for name in self.constants]
+        values = [value for table in tables for value in table["values"]]
         vector = [name for name in vecmath.closure(sorted(used & set(vecmath.DEPENDS)))]
         context = {
             "name": self.schedule.name,
@@ -452,9 +454,9 @@ class _Emitter:
                 {"ctype": self.types[n].dtype.ctype, "name": self.names[n], "offset": self.plan.offsets[n], "type": str(self.types[n])}
                 for n in self.in_arena
             ],
-            "includes": includes_of(texts, vector),
+            "includes": includes_of([*texts, *values], vector),
             "prelude": bool(contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in texts)),
-            "tables": [self.table(name) for name in self.constants],
+            "tables": tables,
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
         }
         source = environment().get_template("program.c.j2").render(context)

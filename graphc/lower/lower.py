@@ -247,20 +247,24 @@ class _Lowering:
         self, node: Node, stem: str, operands: Sequence[Operand], a_axes: Sequence[int], b_axes: Sequence[int],
         out_axes: Sequence[int],
     ) -> Load:  # fmt: skip
-        summed = [label for label in a_axes if label not in out_axes]
-        labels = [*out_axes, *summed]
         extents = dict(zip((*a_axes, *b_axes), (*node.operands[0].shape, *node.operands[1].shape), strict=True))
+        everywhere = {label: Index.of(place, extents[label]) for place, label in enumerate(extents)}
+        spread = [view.substitute([everywhere[label] for label in own]) for view, own in zip(operands, (a_axes, b_axes), strict=True)]
+        used = set().union(*(view.variables for view in spread))
+        kept = [label for label in out_axes if everywhere[label].variables <= used]  # along all others it repeats
+        summed = [label for label in a_axes if label not in out_axes]
+        labels = [*kept, *summed]
         axes = [extents[label] for label in labels]
-        moved = [
-            _moved(operand, [Index.of(labels.index(label), extents[label]) for label in own], ())
-            for operand, own in zip(operands, (a_axes, b_axes), strict=True)
-        ]
+        values = {label: Index.of(place, extents[label]) for place, label in enumerate(labels)}
+        moved = [_moved(view, [values.get(label, Index()) for label in own], ()) for view, own in zip(operands, (a_axes, b_axes), strict=True)]
         if all(extents[label] == 1 for label in summed):
-            return self.define(stem, node, axes[: len(out_axes)], len(out_axes), "multiply", moved)
-        matrix_product = set(a_axes) - set(b_axes) and set(b_axes) - set(a_axes)
-        plain = matrix_product or len(summed) > 1
-        order = Reduction("dot") if plain else self.order("dot", moved, axes, len(out_axes))
-        return self.define(stem, node, axes, len(out_axes), "dot", moved, order)
+            result = self.define(stem, node, axes[: len(kept)], len(kept), "multiply", moved)
+        else:
+            matrix_product = set(a_axes) - set(b_axes) and set(b_axes) - set(a_axes)
+            plain = matrix_product or len(summed) > 1
+            order = Reduction("dot") if plain else self.order("dot", moved, axes, len(kept))
+            result = self.define(stem, node, axes, len(kept), "dot", moved, order)
+        return result.substitute([Index.of(out_axes.index(label), extents[label]) for label in kept])
 
 
 # Names of tensors that the user has not named, where the operation's own reads badly.
