@@ -263,6 +263,8 @@ class ScalarSpeller(Speller):
     ) -> None:
         super().__init__(names, axes)
         self.shapes, self.by_value = shapes, by_value
+        self.handed: dict[str, str] = {}  # values with a place for each round of a strip
+        self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
         self.locals = CNames(names.known.values() if isinstance(names, CNames) else names.values())
 
     def atom(self, atom: Any) -> str:
@@ -272,7 +274,11 @@ class ScalarSpeller(Speller):
 
     def value(self, scalar: Scalar) -> str:
         """A scalar where it is used: its name if it has one, else the expression."""
-        return self.locals[scalar.name] if scalar.name else self.expression(scalar)
+        return self.local(scalar.name) if scalar.name else self.expression(scalar)
+
+    def local(self, name: str) -> str:
+        """A named value of the kernel."""
+        return self.handed.get(name) or self.locals[name]
 
     def expression(self, scalar: Scalar) -> str:
         """The C expression that computes a scalar."""
@@ -299,11 +305,14 @@ class ScalarSpeller(Speller):
 
     def element(self, tensor: str, index: Index) -> str:
         """One element of an array; a scalar that is passed by value is its name."""
-        return self.names[tensor] if tensor in self.by_value else f"{self.names[tensor]}[{self.index(index)}]"
+        if tensor in self.by_value:
+            return self.names[tensor]
+        return f"{self.names[tensor]}[{self.rows.get(tensor, '')}{self.index(index)}]"
 
     def let(self, let: Let) -> str:
         """The declaration of a named value."""
-        return f"const {local_ctype(let.scalar.dtype)} {self.locals[let.name]} = {self.expression(let.scalar)};"
+        declared = "" if let.name in self.handed else f"const {local_ctype(let.scalar.dtype)} "
+        return f"{declared}{self.local(let.name)} = {self.expression(let.scalar)};"
 
     def conditions(self, scalar: Scalar) -> list[str]:
         found = []
@@ -362,9 +371,12 @@ class FunctionView:
     simd: bool = False
     threaded: bool = False
     declarations: list[str] = field(default_factory=list)
+    private: list[str] = field(default_factory=list)
+    strip: int = 0
     block: int = 0
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    gathered: list[str] = field(default_factory=list)
     stages: list[StageView] = field(default_factory=list)
     finish: list[str] = field(default_factory=list)
     final: list[StageView] = field(default_factory=list)
@@ -377,7 +389,7 @@ class FunctionView:
     def hints(self) -> bool:
         """Whether hints to the compiler stand before its loops."""
         stages = (*self.stages, *self.final)
-        return bool(self.simd or self.threaded or self.check or any(s.simd or s.lanes > 1 for s in stages))
+        return bool(self.simd or self.threaded or self.check or any((s.simd and (s.loops or self.strip)) or s.lanes > 1 for s in stages))
 
 
 @cache
@@ -466,7 +478,7 @@ class _Emitter:
 
     @staticmethod
     def texts(f: FunctionView) -> list[str]:
-        lines = [*f.declarations, *f.opened, *f.closed, *f.finish, f.check, f.copy]
+        lines = [*f.declarations, *f.opened, *f.closed, *f.gathered, *f.finish, f.check, f.copy]
         for stage in (*f.stages, *f.final):
             lines += [*stage.before, *stage.start, *stage.opened, *stage.body, *stage.closed, *stage.finish, *stage.after]
         if f.contraction is not None:
@@ -496,9 +508,14 @@ class _Emitter:
                 if name in self.types and name not in outside:
                     life.setdefault(name, []).append(number)
             if isinstance(kernel, LoopKernel):
-                for name, type in kernel.buffers.items():
+                for name, type in (*kernel.buffers.items(), *kernel.results.items()):
                     if type.nbytes > STACK_BYTES:
-                        spans.append(Span(f"{number}:{name}", type.nbytes, number, number))
+                        rounds = (kernel.strip or 1) if name in kernel.buffers else 1
+                        spans.append(Span(f"{number}:{name}", type.nbytes * rounds, number, number))
+                if self.pays(kernel):
+                    for a in kernel.accumulators:
+                        blocks = -(-kernel.outer[0][1] // a.block) * max(a.size, 1) * a.dtype.itemsize
+                        spans.append(Span(f"{number}:{a.name}_blocks", blocks, number, number))
             elif isinstance(kernel, ContractKernel):
                 self.tilings[number] = self.tiled(kernel)
                 spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
@@ -518,7 +535,7 @@ class _Emitter:
     # --- kernels -----------------------------------------------------------------------------------------
     def function(self, number: int, kernel: Kernel) -> FunctionView:
         reads, writes = reads_of(kernel), stores_of(kernel)
-        buffers = kernel.buffers if isinstance(kernel, LoopKernel) else {}
+        buffers = {*kernel.buffers, *kernel.results} if isinstance(kernel, LoopKernel) else set()
         written = {self.names[name] for name in writes}
         self.by_value = frozenset(
             name for name in reads
@@ -564,49 +581,75 @@ class _Emitter:
         names = CNames([self.schedule.name])
         names.taken |= set(self.names.known.values())
         spelled: dict[str, str] = dict(self.names.known)
-        for name, type in kernel.buffers.items():
+        speller = ScalarSpeller(spelled, {**self.types, **kernel.buffers, **kernel.results}, by_value=self.by_value)
+        spell = _Lines(speller)
+        view.threaded = self.pays(kernel)
+        view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
+        view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
+        if view.strip:
+            place = f"{view.loops[0][0]} - {view.loops[0][0]}_0"
+            spell.lane = place
+        if view.threaded:
+            declared.append("int threads")
+            given.append("(int)args->threads")
+            self.threaded = True
+        for name, type in (*kernel.buffers.items(), *kernel.results.items()):
             spelled[name] = names["row_" + name if name in self.names.known else name]
-            if type.nbytes > STACK_BYTES:
+            size, rounds = max(type.size, 1), (kernel.strip or 1) if name in kernel.buffers else 1
+            if rounds > 1:
+                speller.rows[name] = f"({place}) * {size} + " if size > 1 else f"{place} + "
+            if view.threaded and view.block and name.endswith("_part") and name in kernel.results:
+                continue
+            if type.nbytes * rounds > STACK_BYTES * rounds:
                 declared.append(f"{type.dtype.ctype} *restrict {spelled[name]}")
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
             else:
-                view.declarations.append(f"{type.dtype.ctype} {spelled[name]}[{max(type.size, 1)}];")
-        spell = _Lines(ScalarSpeller(spelled, {**self.types, **kernel.buffers}, by_value=self.by_value))
+                lines = view.private if name in kernel.buffers else view.declarations
+                lines.append(f"{type.dtype.ctype} {spelled[name]}[{f'{rounds} * {size}' if rounds > 1 < size else size * rounds}];")
+        for name, dtype in kernel.handed.items():
+            array = speller.locals.fresh(name)
+            speller.handed[name] = f"{array}[{place}]"
+            view.private.append(f"{local_ctype(dtype)} {array}[{kernel.strip}];")
+        if view.threaded and view.block:
+            spell.shared = "block"
+            for a in kernel.accumulators:
+                array = spell.local(a, "_blocks")
+                declared.append(f"{a.dtype.ctype} *restrict {array}")
+                given.append(f"({a.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{a.name}_blocks']})")
         for accumulator in kernel.accumulators:
             view.declarations += spell.declare(accumulator)
             view.opened += spell.open(accumulator)
             view.closed += spell.close(accumulator)
-            view.block = max(view.block, accumulator.block)
+            if spell.shared:
+                view.gathered += spell.gather(accumulator)
+        view.declarations += [spell.line(line) for line in kernel.before]
         view.comment = comments(kernel.formulas)
-        view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
-        view.stages = [self.stage(stage, spell, bool(kernel.outer)) for stage in kernel.stages]
+        view.stages = [self.stage(stage, spell) for stage in kernel.stages]
         for accumulator in kernel.accumulators:
             view.finish += spell.finish(accumulator)
+        spell.lane = ""
         view.finish += [spell.line(line) for line in kernel.after]
-        view.final = [self.stage(stage, spell, False) for stage in kernel.final]
+        view.final = [self.stage(stage, spell) for stage in kernel.final]
         view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
-        work = self.report(kernel).flops
-        in_arena = any(type.nbytes > STACK_BYTES for type in kernel.buffers.values())
-        if self.model.cores > 1 and kernel.outer and not kernel.accumulators and not in_arena and not kernel.final:
-            moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
-            view.threaded = max(work, moved) > 2 * OPERATIONS_PER_THREAD and kernel.outer[0][1] >= 2 * self.model.cores
-            if view.threaded:
-                if view.declarations:
-                    for stage in view.stages[:1]:
-                        stage.before[:0] = view.declarations
-                    view.declarations = []
-                declared.append("int threads")
-                given.append("(int)args->threads")
-                self.threaded = True
 
-    def stage(self, stage: Stage, spell: _Lines, in_rounds: bool) -> StageView:
+    def pays(self, kernel: LoopKernel) -> bool:
+        """Whether threads share the rounds: there are many, they do enough, and what they leave can be kept apart."""
+        if self.model.cores < 2 or not kernel.outer or any(type.nbytes > STACK_BYTES for type in kernel.buffers.values()):
+            return False
+        extent = kernel.outer[0][1]
+        if kernel.accumulators and (not all(a.block for a in kernel.accumulators) or extent < 4 * kernel.accumulators[0].block):
+            return False
+        moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
+        return max(self.flops(kernel), moved) > 2 * OPERATIONS_PER_THREAD and extent >= 2 * self.model.cores
+
+    def stage(self, stage: Stage, spell: _Lines) -> StageView:
         spell.strip = stage.lanes > 1
         view = StageView(
             before=[spell.line(line) for line in stage.before],
             loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
             reduced=stage.reduced,
             lanes=stage.lanes,
-            simd=stage.vector and bool(stage.loops),
+            simd=stage.vector,
             block=max((a.block for a in stage.accumulators), default=0),
             start=[text for a in stage.accumulators for text in spell.declare(a)],
             opened=[text for a in stage.accumulators for text in spell.open(a)],
@@ -722,10 +765,11 @@ def local_ctype(dtype: DType) -> str:
 
 
 class _Lines:
-    """C statements for the lines of a kernel. strip: whether they stand in a strip of lanes."""
+    """C statements for the lines of a kernel. strip: whether they stand in a strip of lanes; lane: the lane of a
+    round, where that is plain; shared: the number of the block, where threads share the blocks."""
 
     def __init__(self, speller: ScalarSpeller) -> None:
-        self.speller, self.strip = speller, False
+        self.speller, self.strip, self.lane, self.shared = speller, False, "", ""
 
     def local(self, a: Accumulator, suffix: str = "") -> str:
         return self.speller.locals[a.name + suffix]
@@ -736,9 +780,13 @@ class _Lines:
         if isinstance(line, Store):
             target = self.speller.names[line.tensor]
             scalar = self.speller.shapes[line.tensor].size == 1
-            target = f"*{target}" if scalar else f"{target}[{self.speller.index(line.index)}]"
+            target = f"*{target}" if scalar else self.speller.element(line.tensor, line.index)
             return f"{target} = {self.speller.value(line.scalar)};"
         return self.accumulate(line)
+
+    def block(self, a: Accumulator, at: str) -> str:
+        """Where the result of a block is kept until all are added up."""
+        return f"{self.local(a, '_blocks')}[{at}]"
 
     def declare(self, a: Accumulator) -> list[str]:
         """The result before anything is reduced, with its lanes where these are not opened block by block."""
@@ -762,18 +810,31 @@ class _Lines:
         if not a.block:
             return []
         if a.size:
-            return [f"for (int e = 0; e < {a.size}; ++e) {self.speller.names[a.name + '_part']}[e] = 0;"]
+            part = self.speller.names[a.name + "_part"]
+            zero = f"for (int e = 0; e < {a.size}; ++e) {part}[e] = 0;"
+            if self.shared:
+                return [f"{a.dtype.ctype} *const {part} = {self.local(a, '_blocks')} + {self.shared} * {a.size};", zero]
+            return [zero]
         return self.lanes(a) if a.lanes > 1 else [f"{a.dtype.ctype} {self.local(a, '_part')} = 0;"]
 
     def close(self, a: Accumulator) -> list[str]:
         """A block added to the result."""
         if not a.block:
             return []
+        part = self.tree(a) if a.lanes > 1 else self.local(a, "_part")
+        if self.shared:
+            return [] if a.size else [f"{self.block(a, self.shared)} = {part};"]
         if a.size:
             total, part = self.speller.names[a.name], self.speller.names[a.name + "_part"]
             return [f"for (int e = 0; e < {a.size}; ++e) {fold(a, total + '[e]', [part + '[e]'], 'sum')}"]
-        part = self.tree(a) if a.lanes > 1 else self.local(a, "_part")
         return [fold(a, self.local(a), [part], "sum")]
+
+    def gather(self, a: Accumulator) -> list[str]:
+        """The results of all blocks added up in order, after threads have shared them."""
+        if not a.size:
+            return [fold(a, self.local(a), [self.block(a, "block")], "sum")]
+        total, part = self.speller.names[a.name] + "[e]", self.block(a, f"block * {a.size} + e")
+        return [f"for (int e = 0; e < {a.size}; ++e) {fold(a, total, [part], 'sum')}"]
 
     def tree(self, a: Accumulator) -> str:
         kind = "sum" if a.kind == "dot" else a.kind
@@ -781,9 +842,13 @@ class _Lines:
 
     def finish(self, a: Accumulator) -> list[str]:
         """The result of the lanes, where it was not added up block by block."""
-        if a.size or a.lanes == 1 or a.block:
+        if a.size:
             return []
-        return [f"const {a.dtype.ctype} {self.local(a)} = {self.tree(a)};"]
+        handed = self.speller.handed.get(a.name)
+        if a.lanes == 1 or a.block:
+            return [f"{handed} = {self.local(a)};"] if handed else []
+        declared = f"{handed}" if handed else f"const {a.dtype.ctype} {self.local(a)}"
+        return [f"{declared} = {self.tree(a)};"]
 
     @staticmethod
     def start(a: Accumulator) -> str:
@@ -807,7 +872,7 @@ class _Lines:
         if a.size:
             target = f"{self.speller.names[a.name + part]}[{self.speller.index(line.index)}]"
         elif a.lanes > 1:
-            target = f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.speller.index(line.index)}]"
+            target = f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.lane or self.speller.index(line.index)}]"
         else:
             target = self.local(a, part)
         return fold(a, target, values, a.kind)

@@ -259,8 +259,9 @@ class Grouping:
     def open(self, equation: Equation, loads: tuple[Load, ...]) -> LoopGroup:
         """A kernel of its own: rounds over the axes of the result, or, for the sums of columns, over what is reduced."""
         kept, gone = live(equation), reduced(equation)
+        everything = not kept and gone and equation.reduction and not equation.reduction.kind.startswith("arg")
         columns = kept and gone and equation.reduction and equation.reduction.lanes == 1
-        if columns and not self._rows_are_reduced(equation, loads) and not equation.reduction.kind.startswith("arg"):  # type: ignore[union-attr]
+        if everything or columns and not self._rows_are_reduced(equation, loads) and not equation.reduction.kind.startswith("arg"):  # type: ignore[union-attr]
             group = LoopGroup(tuple(equation.axes[a] for a in gone))
             group.members.append(Member(equation, gone, "cross", loads))
         else:
@@ -312,8 +313,6 @@ class Grouping:
             rank = len(kept)
             if rank == 0 and group.rank > 0:
                 return False
-        elif group.pure and not live(equation):
-            rank = 0
         elif gone and not equation.reduction.kind.startswith("arg"):
             rank, part = len(gone), "cross"
         elif group.rank == 0:

@@ -123,12 +123,22 @@ class Stage:
 
 @dataclass
 class LoopKernel:
-    """Loops over ``outer``; in each round all ``stages``. Accumulators outlive the rounds; ``final`` runs once at the end."""
+    """Loops over ``outer``; in each round all ``stages``. Accumulators outlive the rounds; ``final`` runs once at the end.
+
+    before: values that do not depend on the round. buffers: arrays that hold what one stage of a round leaves to the
+    next; results: arrays of running results.
+    strip: so many rounds go through each stage together, so that what happens once a round can run side by side; then
+    buffers, and the values in ``handed``, which one stage leaves to another, have a place for each of these rounds.
+    """
 
     name: str
     why: str
     outer: tuple[tuple[int, int], ...]
+    strip: int = 0
+    handed: dict[str, DType] = field(default_factory=dict)
+    before: list[Line] = field(default_factory=list)
     accumulators: list[Accumulator] = field(default_factory=list)
+    results: dict[str, TensorType] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
     after: list[Line] = field(default_factory=list)
     final: list[Stage] = field(default_factory=list)
@@ -210,6 +220,7 @@ def roots_of(line: Line) -> tuple[Scalar, ...]:
 def lines_of(kernel: Kernel) -> Iterator[Line]:
     """Every line of a kernel."""
     if isinstance(kernel, LoopKernel):
+        yield from kernel.before
         yield from kernel.after
         for stage in (*kernel.stages, *kernel.final):
             yield from stage.before

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from graphc.ir import REGISTRY
 from graphc.lower.equations import Equation, IndexValue, Literal, Load, Program, axis_name, format_equation
 from graphc.lower.equations import Operand as EquationOperand
 from graphc.lower.index import Index, Var, flatten, unflatten
+from graphc.ops.pointwise import COSTLY, Pointwise
 from graphc.schedule.fuse import ContractGroup, LoopGroup, Member, live, reduced
 from graphc.schedule.kernels import (
     Accumulate,
@@ -134,6 +136,10 @@ def named(name: str, dtype: DType, variables: frozenset[int] = frozenset()) -> S
     return Scalar("local", dtype, variables=variables, name=name)
 
 
+# Rounds in a strip: few in a short loop, else as many as a long sum has lanes. Their buffers must stay in a level-one cache.
+SHORT_STRIP, LONG_STRIP, STRIP_BYTES = 16, 64, 16384
+
+
 # --- loop kernels -------------------------------------------------------------------------------------
 Axes = tuple[tuple[int, int], ...]
 
@@ -188,8 +194,9 @@ class _Loops:
                 for item in self.placed.values():
                     if item.stage == number and (item.member.part == "after") == (part == "after"):
                         self.emit(item, stage)
-            self.namer.finish(stages)
+            kernel.before += self.namer.finish(stages)
             if part == "row":
+                self.cut_strips()
                 self.close_rounds()
         kernel.why = self.explain()
         return kernel
@@ -272,14 +279,16 @@ class _Loops:
     def manner(item: _Placed) -> tuple[int, bool]:
         """Lanes, and whether neighbours along the innermost loop are independent but for these."""
         reduction = item.member.equation.reduction
-        if reduction is None or not item.gone:
+        if reduction is None or (not item.gone and live(item.member.equation)):
             return 1, True
+        if not item.gone:
+            return 1, reduction.lanes > 1 or not item.member.part == "cross"
         return reduction.lanes, reduction.lanes > 1
 
     @staticmethod
     def can_share(stage: Stage, lanes: int, vector: bool) -> bool:
         if not stage.loops:
-            return True
+            return stage.vector == vector
         if 0 < stage.reduced < len(stage.loops) or stage.vector != vector:
             return False
         return 1 in (lanes, stage.lanes) or lanes == stage.lanes
@@ -370,15 +379,60 @@ class _Loops:
         if live(equation):
             into = self.accumulator(equation.name, equation, operands, equation.type.size)
             if equation.name not in self.wanted:
-                self.kernel.buffers[equation.name] = TensorType(equation.shape, equation.dtype)
+                self.kernel.results[equation.name] = TensorType(equation.shape, equation.dtype)
             if block:
-                self.kernel.buffers[f"{equation.name}_part"] = TensorType(equation.shape, equation.dtype)
+                self.kernel.results[f"{equation.name}_part"] = TensorType(equation.shape, equation.dtype)
             index = flatten(item.own, equation.shape)
         else:
             into = self.accumulator(self.namer.fresh(equation.name), equation, operands, 0)
             index = Index() if item.gone or lanes == 1 else self.rounds[-1].modulo(lanes)
         self.kernel.accumulators.append(into)
         stage.body.append(Accumulate(into, index, operands))
+
+    def cut_strips(self) -> None:
+        """Take the rounds in strips where a stage does dear things once a round: a strip of them is vector work."""
+        kernel = self.kernel
+        if len(kernel.outer) != 1 or kernel.outer[0][1] < SHORT_STRIP or not self.has_dear_rounds():
+            return
+        strip = SHORT_STRIP if kernel.outer[0][1] < LONG_STRIP * 8 else LONG_STRIP
+        if strip * sum(type.nbytes for type in kernel.buffers.values()) > STRIP_BYTES:
+            return
+        kernel.strip = strip
+        known = {line.name for line in kernel.before if isinstance(line, Let)}
+        for stage in kernel.stages:
+            own = {line.name for line in (*stage.before, *stage.body) if isinstance(line, Let)}
+            own |= {accumulator.name for accumulator in stage.accumulators}
+            roots = [root for line in (*stage.before, *stage.body, *stage.after) for root in roots_of(line)]
+            stack, seen = list(roots), set()
+            while stack:
+                scalar = stack.pop()
+                if scalar in seen:
+                    continue
+                seen.add(scalar)
+                if scalar.name and scalar.name not in own:
+                    if scalar.name not in known:
+                        kernel.handed[scalar.name] = scalar.dtype
+                else:
+                    stack.extend(scalar.args)
+
+    def has_dear_rounds(self) -> bool:
+        """Whether a stage without loops computes something dear, or adds to lanes."""
+        if all(not stage.loops for stage in self.kernel.stages) and not self.kernel.accumulators:
+            return False
+        for stage in self.kernel.stages:
+            lines = stage.before if stage.loops else [*stage.before, *stage.body]
+            if any(isinstance(line, Accumulate) and line.into.lanes > 1 for line in lines if not stage.loops):
+                return True
+            stack, seen = [root for line in lines for root in roots_of(line)], set()
+            while stack:
+                scalar = stack.pop()
+                if scalar not in seen:
+                    seen.add(scalar)
+                    op = REGISTRY.get(scalar.op)
+                    if isinstance(op, Pointwise) and op.cost >= COSTLY:
+                        return True
+                    stack.extend(scalar.args)
+        return False
 
     def close_rounds(self) -> None:
         """Results of the reductions over the rounds, as the equations after the rounds see them."""
@@ -427,9 +481,10 @@ class Namer:
         """0: may be computed before the stage; 1: in its innermost loop."""
         return int(not scalar.variables <= self.rounds)
 
-    def finish(self, stages: Sequence[Stage]) -> None:
+    def finish(self, stages: Sequence[Stage]) -> list[Let]:
         """Declare names in ``stages``, which run one after another: each in the first one that computes it, before its
-        loops or in its body."""
+        loops or in its body. Those that are the same in every round are given back."""
+        first: list[Let] = []
         orders: list[list[Scalar]] = []
         uses: dict[Scalar, int] = {}
         deepest: dict[Scalar, int] = {}
@@ -472,8 +527,10 @@ class Namer:
                     wanted = uses[scalar] > 1 or outer or old or length[scalar] > _LARGEST_EXPRESSION
                 if wanted:
                     scalar.name = self.fresh(scalar.label or scalar.op, scalar.variables)
-                    (body if self.depth(scalar) else before).append(Let(scalar.name, scalar))
+                    always = self.rounds and not scalar.variables
+                    (first if always else body if self.depth(scalar) else before).append(Let(scalar.name, scalar))
             stage.before[:0], stage.body[:0] = before, body
+        return first
 
 
 # --- contractions --------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def stores_of(kernel: Kernel) -> list[str]:
     names = writes_of(kernel)
     if isinstance(kernel, LoopKernel):
         names += [a.name for a in kernel.accumulators if a.size]
-        names = [name for name in names if name not in kernel.buffers]
+        names = [name for name in names if name not in kernel.buffers and name not in kernel.results]
     return names
 
 
