@@ -30,7 +30,7 @@ Names = dict[str, Any]
 
 # --- what is printed ------------------------------------------------------------------------------------
 def product(names: Names) -> str:
-    return functions(names["product"].c_source, "product_run(const product_args *args, const product_strides *strides")
+    return kernels("product", names["product"].c_source)
 
 
 def graph(names: Names) -> str:
@@ -65,7 +65,7 @@ def micro_kernel(names: Names) -> str:
 
 def c(names: Names) -> str:
     text = pipeline.render(training(names["loss"]), vector_bytes=32, cores=1).c_source
-    return functions(text, "train_run(const train_args *args, const train_strides *strides")
+    return kernels("train", text)
 
 
 def training(loss: gx.Node) -> Graph:
@@ -77,11 +77,11 @@ def training(loss: gx.Node) -> Graph:
     return freeze(inputs, (loss,), ("loss",), "single", updates, "train", trail)
 
 
-def functions(text: str, end: str) -> str:
-    """From the first kernel of a C file to the function before ``end``."""
-    last = text.index(f"int {end}", text.index("#endif\n\n"))
-    first = min(match.start() for match in re.finditer(r"^/\*(?:(?!\*/).)*\*/\nstatic \w+ (?:product|train)_", text, re.DOTALL | re.MULTILINE))
-    return text[first:last].rstrip() + "\n"
+def kernels(name: str, text: str) -> str:
+    """The functions of a C file from its first kernel to the one that calls them all."""
+    first = re.search(rf"/\*(?:(?!\*/).)*\*/\nstatic \w+ {name}_", text, re.DOTALL)
+    assert first
+    return text[first.start() : text.rindex(f"int {name}_run(")].rstrip()
 
 
 # --- the tests ------------------------------------------------------------------------------------------
