@@ -158,7 +158,7 @@ class Operand:
 class ContractKernel:
     """``result[b, i, j] = sum over k, in order, of left(b, i, k) * right(b, k, j)``, then the epilogue.
 
-    Variables: the batch axes are 0 .. len(batch) - 1, then i, j, k.
+    Variables: the batch axes are 0 .. len(batch) - 1, then i, j, k. flipped: neighbours of the stored result lie along i.
     """
 
     name: str
@@ -171,6 +171,7 @@ class ContractKernel:
     left: Operand
     right: Operand
     result: str
+    flipped: bool = False
     epilogue: list[Line] = field(default_factory=list)
     formulas: list[str] = field(default_factory=list)
 

@@ -533,6 +533,17 @@ class Namer:
         return first
 
 
+# A result with fewer columns than this leaves vector lanes idle; its rows run along the vectors instead, where they can.
+NARROW = 16
+
+
+def _runs_along(operand: EquationOperand, axis: int, program: Program) -> bool:
+    """Whether neighbours along ``axis`` are neighbours in memory."""
+    if not isinstance(operand, Load):
+        return False
+    return flatten(operand.index, program.type_of(operand.tensor).shape).factor(axis) == 1
+
+
 # --- contractions --------------------------------------------------------------------------------------
 def build_contraction(
     group: ContractGroup, program: Program, is_stored: Callable[[str], bool], wanted: set[str], volatile: set[str]
@@ -545,6 +556,10 @@ def build_contraction(
     rows = [axis for axis in axes if axis in left.variables and axis not in batch]
     columns = [axis for axis in axes if axis in right.variables and axis not in batch]
     if rows and columns and rows[-1] > columns[-1]:  # neighbours in memory along the columns
+        left, right, rows, columns = right, left, columns, rows
+    narrow = prod(equation.axes[axis] for axis in columns) < NARROW <= prod(equation.axes[axis] for axis in rows)
+    flipped = narrow and _runs_along(left, rows[-1], program)
+    if flipped:
         left, right, rows, columns = right, left, columns, rows
     values = [Index() for _ in equation.axes]
     for place, axis in enumerate(batch):
@@ -571,7 +586,7 @@ def build_contraction(
     kernel = ContractKernel(
         name=(group.followers or [equation])[-1].name, why="", dtype=equation.dtype,
         batch=tuple(equation.axes[axis] for axis in batch), m=extents[0], n=extents[1], k=extents[2],
-        left=sides[0], right=sides[1], result=equation.name,
+        left=sides[0], right=sides[1], result=equation.name, flipped=flipped,
     )  # fmt: skip
     kernel.formulas = [formula(e, program, is_stored) for e in (equation, *group.followers)]
 

@@ -167,6 +167,7 @@ class Contraction:
     tiling: Tiling
     workspace: str = ""  # C expression: 64-byte aligned, tiling.workspace_bytes long
     threads: str = "1"  # C expression: how many threads may run, at least 1
+    flipped: bool = False  # the epilogue stores neighbours along i
 
     @property
     def ctype(self) -> str:
