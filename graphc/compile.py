@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import toolchain
-from graphc.frontend import parameter
+from graphc.frontend import parameter as new_parameter
 from graphc.ir import Node, Parameter, inputs_of, make, parameters_of, rebuild, rounded, toposort
 from graphc.ops.pointwise import as_node, cast
 from graphc.ops.structural import broadcast_to
@@ -64,9 +64,7 @@ class Graph:
         """Everything to compute: the outputs, then the new values."""
         return (*self.outputs, *(value for _, value in self.updates))
 
-    def signature(
-        self, *, arena_bytes: int = 0, checks: tuple[Check, ...] = (), threaded: bool = False
-    ) -> Signature:
+    def signature(self, *, arena_bytes: int = 0, checks: tuple[Check, ...] = (), threaded: bool = False) -> Signature:
         """What the runtime must know of the graph, with what planning adds."""
         written = {parameter for parameter, _ in self.updates}
         return Signature(
@@ -269,7 +267,7 @@ def with_tables(graph: Graph) -> Graph:
         if node.op.name == "constant" and node.size > LARGEST_TABLE:
             name = next(name for n in count(1) if (name := f"table_{n}") not in taken)
             taken.add(name)
-            tables[node] = parameter(name, rounded(node), node.dtype, trainable=False)
+            tables[node] = new_parameter(name, rounded(node), node.dtype, trainable=False)
             return tables[node]
         return node if operands == node.operands else make(node.op, *operands, **node.attrs)
 
@@ -297,7 +295,12 @@ def _load(graph: Graph, record: Mapping[str, Any]) -> Program:
     library = Path(record["library"])
     kernels = tuple(KernelReport(**{**kernel, "formulas": tuple(kernel["formulas"])}) for kernel in record["kernels"])
     return NativeProgram(
-        library, signature, entry=record["name"], c_source=library.with_suffix(".c"), c_header=record["header"], kernels=kernels
+        library,
+        signature,
+        entry=record["name"],
+        c_source=library.with_suffix(".c"),
+        c_header=record["header"],
+        kernels=kernels,
     )
 
 
@@ -314,7 +317,12 @@ def digest(graph: Graph) -> str:
             attrs = repr(sorted((key, str(value)) for key, value in node.attrs.items()))
         state.update(f"{node.op.name}({[number[o] for o in node.operands]}){node.type}{attrs};".encode())
     head = [(node.name, str(node.type)) for node in (*graph.inputs, *graph.parameters)]
-    tail = ([number[node] for node in graph.results], graph.output_names, [p.name for p, _ in graph.updates], os.cpu_count())
+    tail = (
+        [number[node] for node in graph.results],
+        graph.output_names,
+        [p.name for p, _ in graph.updates],
+        os.cpu_count(),
+    )
     names = [(number[g], number[node]) for g, node in graph.cotangents]
     state.update(repr((graph.name, head, tail, names)).encode())
     return state.hexdigest()

@@ -41,7 +41,6 @@ from graphc.schedule.kernels import (
     Stage,
     Store,
     reads_of,
-    scalars_of,
 )
 from graphc.schedule.schedule import stores_of
 from graphc.types import BOOL, FLOAT32, INT64, DType, ShapeError, TensorType
@@ -99,11 +98,17 @@ linux unix i386 float_t double_t wchar_t char8_t char16_t char32_t""".split()
 _OURS = """args now arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last
 parts part ok""".split()
 # The functions of the C library: good names for variables, but not for a function.
-_LIBRARY = [name + suffix for suffix in ("", "f", "l") for name in """acos acosh asin asinh atan atan2 atanh cabs cacos
+_LIBRARY = (
+    [
+        name + suffix
+        for suffix in ("", "f", "l")
+        for name in """acos acosh asin asinh atan atan2 atanh cabs cacos
 cacosh carg casin casinh catan catanh cbrt ccos ccosh ceil cexp cimag clog conj copysign cos cosh cpow cproj creal csin
 csinh csqrt ctan ctanh erf erfc exp exp2 expm1 fabs fdim floor fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint
 llround log log10 log1p log2 logb lrint lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint round
-scalbln scalbn sin sinh sqrt tan tanh tgamma trunc""".split()] + """fpclassify isgreater isgreaterequal isless islessequal
+scalbln scalbn sin sinh sqrt tan tanh tgamma trunc""".split()
+    ]
+    + """fpclassify isgreater isgreaterequal isless islessequal
 islessgreater isnormal isunordered abort abs atexit atof atoi atol atoll bsearch calloc div exit free getenv labs ldiv
 llabs lldiv malloc mblen mbstowcs mbtowc qsort rand realloc srand strtod strtof strtol strtold strtoll strtoul strtoull
 system wcstombs wctomb memchr memcmp memcpy memmove memset strcat strchr strcmp strcoll strcpy strcspn strerror strlen
@@ -113,6 +118,7 @@ putchar puts remove rename rewind scanf setbuf setvbuf snprintf sprintf sscanf t
 vprintf vscanf vsnprintf vsprintf vsscanf isalnum isalpha isblank iscntrl isdigit isgraph islower isprint ispunct isspace
 isupper isxdigit tolower toupper asctime clock ctime difftime gmtime localtime mktime strftime time raise signal longjmp
 setjmp imaxabs imaxdiv strtoimax strtoumax""".split()
+)
 
 
 def batch_name(axis: int) -> str:
@@ -171,7 +177,11 @@ def literal(value: Any, dtype: DType) -> str:
             return "NAN"
         if np.isinf(rounded):
             return "INFINITY" if rounded > 0 else "(-INFINITY)"
-        text = np.format_float_scientific(rounded, trim="0") if 0 < abs(rounded) < 1e-4 or abs(rounded) >= 1e7 else str(rounded)
+        text = (
+            np.format_float_scientific(rounded, trim="0")
+            if 0 < abs(rounded) < 1e-4 or abs(rounded) >= 1e7
+            else str(rounded)
+        )
         text = text if "." in text or "e" in text else text + ".0"
         return f"({text}{suffix})" if text.startswith("-") else text + suffix
     number = int(value)
@@ -194,7 +204,9 @@ def spread(opening: str, items: Sequence[str], margin: int = 0) -> str:
     if margin + len(opening) + len(line) <= 110:
         return line
     space = " " * (margin + 4)
-    lines = textwrap.wrap(", ".join(item.replace(" ", "\0") for item in items), 112 - len(space), break_long_words=False)
+    lines = textwrap.wrap(
+        ", ".join(item.replace(" ", "\0") for item in items), 112 - len(space), break_long_words=False
+    )
     return "".join(f"\n{space}{line}" for line in lines).replace("\0", " ")
 
 
@@ -389,7 +401,12 @@ class FunctionView:
     def hints(self) -> bool:
         """Whether hints to the compiler stand before its loops."""
         stages = (*self.stages, *self.final)
-        return bool(self.simd or self.threaded or self.check or any((s.simd and (s.loops or self.strip)) or s.lanes > 1 for s in stages))
+        return bool(
+            self.simd
+            or self.threaded
+            or self.check
+            or any((s.simd and (s.loops or self.strip)) or s.lanes > 1 for s in stages)
+        )
 
 
 @cache
@@ -417,7 +434,11 @@ class _Emitter:
         self.schedule, self.model, self.constants = schedule, model, constants
         self.inputs, self.parameters = [name for name, _ in inputs], [name for name, _ in parameters]
         self.outputs, self.updated = outputs, updated
-        of_header = [schedule.name, *(schedule.name + end for end in ("_run", "_args", "_strides")), f"{schedule.name.upper()}_H"]
+        of_header = [
+            schedule.name,
+            *(schedule.name + end for end in ("_run", "_args", "_strides")),
+            f"{schedule.name.upper()}_H",
+        ]
         self.names = CNames([*of_header, f"{schedule.name}_ARENA_BYTES"])
         self.types = {**schedule.types, **dict(inputs), **dict(parameters)}
         for name in (*self.inputs, *self.parameters, *outputs):
@@ -430,7 +451,9 @@ class _Emitter:
         self.functions = CNames([*of_header, *self.names.known.values()])
         largest = max((type.size for type in self.types.values()), default=0)
         if largest > 2**31 - 1:
-            raise ShapeError(f"a tensor of {largest:,} elements is too large: indices are 32 bits wide, at most 2**31 - 1")
+            raise ShapeError(
+                f"a tensor of {largest:,} elements is too large: indices are 32 bits wide, at most 2**31 - 1"
+            )
         self.threaded = False
 
     # --- the whole file ------------------------------------------------------------------------------
@@ -445,7 +468,7 @@ class _Emitter:
         used = helpers_used(texts)
         tables = [self.table(name) for name in self.constants]
         values = [value for table in tables for value in table["values"]]
-        vector = [name for name in vecmath.closure(sorted(used & set(vecmath.DEPENDS)))]
+        vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
         context = {
             "name": self.schedule.name,
             "functions": functions,
@@ -463,11 +486,18 @@ class _Emitter:
             "arena_bytes": self.plan.nbytes,
             "threaded": self.threaded,
             "intermediates": [
-                {"ctype": self.types[n].dtype.ctype, "name": self.names[n], "offset": self.plan.offsets[n], "type": str(self.types[n])}
+                {
+                    "ctype": self.types[n].dtype.ctype,
+                    "name": self.names[n],
+                    "offset": self.plan.offsets[n],
+                    "type": str(self.types[n]),
+                }
                 for n in self.in_arena
             ],
             "includes": includes_of([*texts, *values], vector),
-            "prelude": bool(contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in texts)),
+            "prelude": bool(
+                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in texts)
+            ),
             "tables": tables,
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
         }
@@ -480,7 +510,15 @@ class _Emitter:
     def texts(f: FunctionView) -> list[str]:
         lines = [*f.declarations, *f.opened, *f.closed, *f.gathered, *f.finish, f.check, f.copy]
         for stage in (*f.stages, *f.final):
-            lines += [*stage.before, *stage.start, *stage.opened, *stage.body, *stage.closed, *stage.finish, *stage.after]
+            lines += [
+                *stage.before,
+                *stage.start,
+                *stage.opened,
+                *stage.body,
+                *stage.closed,
+                *stage.finish,
+                *stage.after,
+            ]
         if f.contraction is not None:
             lines += f.contraction.epilogue
             for operand in (f.contraction.a, f.contraction.b):
@@ -489,7 +527,13 @@ class _Emitter:
 
     def field(self, name: str, written: bool) -> dict[str, Any]:
         type = self.types[name]
-        return {"name": self.names[name], "ctype": type.dtype.ctype, "const": not written, "type": str(type), "user": name}
+        return {
+            "name": self.names[name],
+            "ctype": type.dtype.ctype,
+            "const": not written,
+            "type": str(type),
+            "user": name,
+        }
 
     def table(self, name: str) -> dict[str, Any]:
         type = self.types[name]
@@ -605,7 +649,9 @@ class _Emitter:
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
             else:
                 lines = view.private if name in kernel.buffers else view.declarations
-                lines.append(f"{type.dtype.ctype} {spelled[name]}[{f'{rounds} * {size}' if rounds > 1 < size else size * rounds}];")
+                lines.append(
+                    f"{type.dtype.ctype} {spelled[name]}[{f'{rounds} * {size}' if rounds > 1 < size else size * rounds}];"
+                )
         for name, dtype in kernel.handed.items():
             array = speller.locals.fresh(name)
             speller.handed[name] = f"{array}[{place}]"
@@ -634,10 +680,16 @@ class _Emitter:
 
     def pays(self, kernel: LoopKernel) -> bool:
         """Whether threads share the rounds: there are many, they do enough, and what they leave can be kept apart."""
-        if self.model.cores < 2 or not kernel.outer or any(type.nbytes > STACK_BYTES for type in kernel.buffers.values()):
+        if (
+            self.model.cores < 2
+            or not kernel.outer
+            or any(type.nbytes > STACK_BYTES for type in kernel.buffers.values())
+        ):
             return False
         extent = kernel.outer[0][1]
-        if kernel.accumulators and (not all(a.block for a in kernel.accumulators) or extent < 4 * kernel.accumulators[0].block):
+        if kernel.accumulators and (
+            not all(a.block for a in kernel.accumulators) or extent < 4 * kernel.accumulators[0].block
+        ):
             return False
         moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
         return max(self.flops(kernel), moved) > 2 * OPERATIONS_PER_THREAD and extent >= 2 * self.model.cores
@@ -675,15 +727,23 @@ class _Emitter:
         self.threaded = self.threaded or bool(chosen.parallel)
         return left, right, chosen
 
-    def operand(self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]) -> tiling.Operand:
-        scalars = frozenset(n for n in self.types if self.types[n].size == 1 and n not in stores_of(kernel) and n not in self.constants)
+    def operand(
+        self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]
+    ) -> tiling.Operand:
+        scalars = frozenset(
+            n for n in self.types if self.types[n].size == 1 and n not in stores_of(kernel) and n not in self.constants
+        )
         speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel), scalars)
         scalar = operand.scalar
         loads = [s for s in self.walk(scalar) if s.op == "load" and {row, column} <= s.variables]
         main = loads[0].index if loads else scalar.index
         along = letters[0] if main.factor(row) == 1 and main.factor(column) != 1 else letters[1]
         row_stride, column_stride = scalar.index.factor(row), scalar.index.factor(column)
-        inside = scalar.op == "load" and scalar.tensor not in scalars and not any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
+        inside = (
+            scalar.op == "load"
+            and scalar.tensor not in scalars
+            and not any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
+        )
         if inside and not operand.lines and row_stride is not None and column_stride is not None:
             rest = [t for t in scalar.index.terms if not (isinstance(t[0], Var) and t[0].axis in (row, column))]
             offset = Index(tuple(rest), scalar.index.constant)
@@ -702,7 +762,9 @@ class _Emitter:
             stack.extend(reversed(item.args))
         return found
 
-    def contraction(self, number: int, kernel: ContractKernel, view: FunctionView, declared: list[str], given: list[str]) -> None:
+    def contraction(
+        self, number: int, kernel: ContractKernel, view: FunctionView, declared: list[str], given: list[str]
+    ) -> None:
         left, right, chosen = self.tilings[number]
         if chosen.workspace_bytes:
             declared.append("void *restrict workspace")
@@ -725,13 +787,16 @@ class _Emitter:
         for names in (reads_of(kernel), stores_of(kernel)):
             touched = dict.fromkeys(aliases.get(name, name) for name in names)
             moved += sum(self.types[name].nbytes for name in touched if name in self.types)
-        kind = {LoopKernel: "loops", ContractKernel: "contraction", CheckKernel: "check", CopyKernel: "copy"}[type(kernel)]
+        kind = {LoopKernel: "loops", ContractKernel: "contraction", CheckKernel: "check", CopyKernel: "copy"}[
+            type(kernel)
+        ]
         formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel) else ()
         return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), moved)
 
     @staticmethod
     def flops(kernel: Kernel) -> int:
         """Elementary operations, each scalar operation counted as one and a multiply-add as two."""
+
         def of(lines: Sequence[Line], rounds: int) -> int:
             count, seen = 0, set()
             for line in lines:
@@ -754,7 +819,9 @@ class _Emitter:
             total = 0
             for stages, rounds in ((kernel.stages, outer), (kernel.final, 1)):
                 for stage in stages:
-                    total += of(stage.body, rounds * prod(extent for _, extent in stage.loops)) + of(stage.before, rounds)
+                    total += of(stage.body, rounds * prod(extent for _, extent in stage.loops)) + of(
+                        stage.before, rounds
+                    )
             return total
         return 0
 
@@ -872,7 +939,9 @@ class _Lines:
         if a.size:
             target = f"{self.speller.names[a.name + part]}[{self.speller.index(line.index)}]"
         elif a.lanes > 1:
-            target = f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.lane or self.speller.index(line.index)}]"
+            target = (
+                f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.lane or self.speller.index(line.index)}]"
+            )
         else:
             target = self.local(a, part)
         return fold(a, target, values, a.kind)
@@ -892,4 +961,3 @@ def fold(a: Accumulator, target: str, values: Sequence[str], kind: str) -> str:
         value = enclosed(values[0])
         return f"{target} = {value} {'>' if kind == 'max' else '<'} {target} ? {value} : {target};"
     return f"{target} = gx_{kind}{f}({values[0]}, {target});"
-

@@ -183,7 +183,9 @@ def squeeze(x: Any, axis: Axis = None) -> Node:
     """Without the axes of extent 1 (all of them, or those named)."""
     node = as_node(x)
     gone = (
-        tuple(a for a, extent in enumerate(node.shape) if extent == 1) if axis is None else normalize_axes(axis, node.ndim)
+        tuple(a for a, extent in enumerate(node.shape) if extent == 1)
+        if axis is None
+        else normalize_axes(axis, node.ndim)
     )
     if any(node.shape[a] != 1 for a in gone):
         raise ShapeError(f"cannot squeeze axis {axis} of shape {node.shape}: its extent is not 1")
@@ -235,7 +237,9 @@ def take_along_axis(x: Any, indices: Any, axis: int) -> Node:
     node, picks = as_node(x), as_node(indices)
     at = normalize_axis(axis, node.ndim)
     if node.ndim != picks.ndim:
-        raise ShapeError(f"take_along_axis needs indices with {node.ndim} axes, got shape {picks.shape} for {node.shape}")
+        raise ShapeError(
+            f"take_along_axis needs indices with {node.ndim} axes, got shape {picks.shape} for {node.shape}"
+        )
     if not picks.dtype.is_int:
         raise DTypeError(f"indices must be int32 or int64, got {picks.dtype}")
     rest = list(broadcast_shapes(*((*t.shape[:at], 1, *t.shape[at + 1 :]) for t in (node, picks))))

@@ -81,7 +81,9 @@ def _labels(scores: Node, labels: Any, loss: str) -> Node:
     if not node.dtype.is_int:
         raise DTypeError(f"{loss} takes integer labels (class numbers), got {node.dtype}")
     if scores.ndim < 1 or node.shape != scores.shape[:-1]:
-        raise ShapeError(f"{loss}: labels of shape {node.shape} do not fit scores of shape {scores.shape}, expected {scores.shape[:-1]}")
+        raise ShapeError(
+            f"{loss}: labels of shape {node.shape} do not fit scores of shape {scores.shape}, expected {scores.shape[:-1]}"
+        )
     return fe.expand_dims(node, -1)
 
 

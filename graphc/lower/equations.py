@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -118,7 +118,7 @@ class Literal:
         return hash(self._key)
 
 
-Operand = Union[Load, Literal, IndexValue]
+Operand = Load | Literal | IndexValue
 
 
 # --- equations --------------------------------------------------------------------------------------
@@ -384,6 +384,8 @@ def _combine(equation: Equation, elements: list[list[Any]]) -> Any:
         return REGISTRY[equation.op].reference(*map(np.asarray, elements[0]), type=TensorType((), equation.dtype))
     kind = equation.reduction.kind
     if kind == "dot":
-        return np.asarray(sum((a.astype(np.float64) * b for a, b in elements), np.float64(0))).astype(equation.dtype.numpy)
+        return np.asarray(sum((a.astype(np.float64) * b for a, b in elements), np.float64(0))).astype(
+            equation.dtype.numpy
+        )
     column = np.asarray([element[0] for element in elements], None if elements else equation.dtype.numpy)
     return getattr(np, kind)(column)

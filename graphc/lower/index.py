@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Union
 
 __all__ = ["Atom", "Divide", "Index", "Modulo", "Pick", "Var", "flatten", "unflatten"]
 
@@ -48,7 +47,7 @@ class Pick:
     extent: int
 
 
-Atom = Union[Var, Divide, Modulo, Pick]
+Atom = Var | Divide | Modulo | Pick
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,12 @@ class Index:
             low, high = rest.bounds
         if low // by == high // by:
             return quotient + low // by
-        if len(rest.terms) == 1 and rest.constant == 0 and isinstance(rest.terms[0][0], Divide) and rest.terms[0][1] == 1:
+        if (
+            len(rest.terms) == 1
+            and rest.constant == 0
+            and isinstance(rest.terms[0][0], Divide)
+            and rest.terms[0][1] == 1
+        ):
             inner = rest.terms[0][0]
             return quotient + Index(((Divide(inner.index, inner.by * by), 1),))
         return quotient + Index(((Divide(rest, by), 1),))
@@ -171,7 +175,12 @@ class Index:
         if 0 <= low and high < by:
             return rest
         rest = self if low < 0 else rest
-        if len(rest.terms) == 1 and rest.constant == 0 and isinstance(rest.terms[0][0], Modulo) and rest.terms[0][1] == 1:
+        if (
+            len(rest.terms) == 1
+            and rest.constant == 0
+            and isinstance(rest.terms[0][0], Modulo)
+            and rest.terms[0][1] == 1
+        ):
             inner = rest.terms[0][0]
             if inner.by % by == 0:
                 return inner.index.modulo(by)

@@ -61,9 +61,7 @@ class _Lowering:
     checks: list[Check] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def run(
-        self, name: str, outputs: Sequence[tuple[str, Node]], updates: Sequence[tuple[Parameter, Node]]
-    ) -> Program:
+    def run(self, name: str, outputs: Sequence[tuple[str, Node]], updates: Sequence[tuple[Parameter, Node]]) -> Program:
         wanted = [node for _, node in outputs] + [node for _, node in updates]
         order = toposort(wanted)
         for node in order:
@@ -221,9 +219,7 @@ class _Lowering:
             name = stem if number == len(steps) else f"{stem}_part"
             view = self.define(name, node, space, len(rest), kind, moved, self.order(kind, moved, space, len(rest)))
             axes = rest
-        return view.substitute(
-            [Index.of(kept.index(axis), shape[axis]) if axis in kept else Index() for axis in axes]
-        )
+        return view.substitute([Index.of(kept.index(axis), shape[axis]) if axis in kept else Index() for axis in axes])
 
     def stride(self, operand: Operand, axis: int) -> int:
         """The distance in memory of neighbours along ``axis`` (0 where it repeats or is not constant)."""
@@ -248,20 +244,24 @@ class _Lowering:
         out_axes: Sequence[int],
     ) -> Load:  # fmt: skip
         extents = dict(zip((*a_axes, *b_axes), (*node.operands[0].shape, *node.operands[1].shape), strict=True))
-        everywhere = {label: Index.of(place, extents[label]) for place, label in enumerate(extents)}
-        spread = [view.substitute([everywhere[label] for label in own]) for view, own in zip(operands, (a_axes, b_axes), strict=True)]
-        used = set().union(*(view.variables for view in spread))
-        kept = [label for label in out_axes if everywhere[label].variables <= used]  # along all others it repeats
+        pairs = list(zip(operands, (a_axes, b_axes), strict=True))
+
+        def placed(labels: Sequence[int]) -> list[Operand]:
+            """The operands over axes of these labels."""
+            at = {label: Index.of(place, extents[label]) for place, label in enumerate(labels)}
+            return [view.substitute([at.get(label, Index()) for label in own]) for view, own in pairs]
+
+        everywhere = list(extents)
+        used = {everywhere[axis] for view in placed(everywhere) for axis in view.variables}
+        kept = [label for label in out_axes if label in used]  # along all others the result repeats
         summed = [label for label in a_axes if label not in out_axes]
-        labels = [*kept, *summed]
-        axes = [extents[label] for label in labels]
-        values = {label: Index.of(place, extents[label]) for place, label in enumerate(labels)}
-        moved = [_moved(view, [values.get(label, Index()) for label in own], ()) for view, own in zip(operands, (a_axes, b_axes), strict=True)]
+        axes = [extents[label] for label in (*kept, *summed)]
+        moved = placed((*kept, *summed))
         if all(extents[label] == 1 for label in summed):
             result = self.define(stem, node, axes[: len(kept)], len(kept), "multiply", moved)
         else:
-            matrix_product = set(a_axes) - set(b_axes) and set(b_axes) - set(a_axes)
-            plain = matrix_product or len(summed) > 1
+            rows, columns = (set(a_axes) - set(b_axes)) & used, (set(b_axes) - set(a_axes)) & used
+            plain = (rows and columns) or len(summed) > 1
             order = Reduction("dot") if plain else self.order("dot", moved, axes, len(kept))
             result = self.define(stem, node, axes, len(kept), "dot", moved, order)
         return result.substitute([Index.of(out_axes.index(label), extents[label]) for label in kept])

@@ -10,14 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import pi, sqrt as _sqrt
+from math import pi
+from math import sqrt as _sqrt
 from typing import Any
 
 import numpy as np
 
-from graphc.ir import NO_GRADIENT, Array, Node, Op, make, operator, register
+from graphc.ir import Array, Node, Op, make, operator, register
 from graphc.ops.structural import broadcast_to, constant
-from graphc.types import BOOL, FLOAT32, FLOAT64, INT32, INT64, DType, DTypeError, ShapeError, TensorType, dtype_of, promote
+from graphc.types import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    INT32,
+    INT64,
+    DType,
+    DTypeError,
+    ShapeError,
+    TensorType,
+    dtype_of,
+    promote,
+)
 
 Domain = tuple[float, float]
 FREE = 0  # a select, a sign: hardly anything
@@ -36,7 +49,9 @@ def as_node(value: Any, like: DType | None = None) -> Node:
         raise DTypeError(f"cannot make a node of {value!r} (dtype {array.dtype}); expected real numbers")
     if like is None or (like is BOOL and array.dtype.kind != "b"):
         own = {"f": FLOAT32 if array.dtype.itemsize <= 4 or not hasattr(value, "dtype") else FLOAT64, "b": BOOL}
-        like = own.get(array.dtype.kind, INT64 if array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)) else INT32)
+        like = own.get(
+            array.dtype.kind, INT64 if array.size and (array.max() > 2**31 - 1 or array.min() < -(2**31)) else INT32
+        )
     elif array.dtype.kind == "f" and not like.is_float:
         like = FLOAT32
     elif array.dtype.kind != "b" and like.is_int and array.size:
@@ -168,6 +183,8 @@ def _wrapping(symbol: str) -> str:
 
 ALL, SMALL, POSITIVE, UNIT = (-3.0, 3.0), (-1.5, 1.5), (0.2, 4.0), (-0.9, 0.9)
 
+# One operation in few lines reads as the row of a table.
+# fmt: off
 # --- arithmetic ---------------------------------------------------------------------------------------
 add = pointwise("add", takes="number", reference=np.add, c="{0} + {1}", c_int=_wrapping("+"), domain=(ALL, ALL),
                 derivative=lambda g, y, a, b: [g, g])
@@ -233,6 +250,7 @@ where: Pointwise = pointwise("where", takes="select", reference=np.where, c="{0}
                   doc="``a`` where ``condition`` (a bool node) holds, else ``b``.")
 
 
+# fmt: on
 # --- conversion -----------------------------------------------------------------------------------------
 def _infer_cast(x: TensorType, *, dtype: DType) -> TensorType:
     if x.dtype.is_float and not dtype.is_float:
@@ -243,8 +261,12 @@ def _infer_cast(x: TensorType, *, dtype: DType) -> TensorType:
 
 
 CAST = register(
-    Op("cast", _infer_cast, lambda x, *, type, dtype: x.astype(dtype.numpy),
-       lambda g, y, x, *, dtype: [cast(g, x.dtype) if x.dtype.is_float else None])
+    Op(
+        "cast",
+        _infer_cast,
+        lambda x, *, type, dtype: x.astype(dtype.numpy),
+        lambda g, y, x, *, dtype: [cast(g, x.dtype) if x.dtype.is_float else None],
+    )
 )
 
 
@@ -281,7 +303,6 @@ def _erf(x: Array) -> Array:
     return np.asarray(np.vectorize(scalar_erf, otypes=[np.float64])(x))
 
 
-__all__ = [  # noqa: PLE0605 (one statement adds an operation, its export included)
-    name for name, value in list(globals().items()) if isinstance(value, Pointwise) and not name.endswith("_")
-]
+# One statement adds an operation, its export included.
+__all__ = [name for name, value in list(globals().items()) if isinstance(value, Pointwise) and not name.endswith("_")]
 __all__ += ["astype"]

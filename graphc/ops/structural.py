@@ -49,9 +49,16 @@ def _infer_constant(*, value: Constant, dtype: DType) -> TensorType:
 
 INPUT = register(Op("input", lambda *, name, type: type, _given, NO_GRADIENT))
 PARAMETER = register(Op("parameter", _given, _given, NO_GRADIENT))
-CONSTANT = register(Op("constant", _infer_constant, lambda *, type, value, dtype: value.array.astype(dtype.numpy), NO_GRADIENT))
+CONSTANT = register(
+    Op("constant", _infer_constant, lambda *, type, value, dtype: value.array.astype(dtype.numpy), NO_GRADIENT)
+)
 IOTA = register(
-    Op("iota", lambda *, length: TensorType((length,), INT32), lambda *, type, length: np.arange(length, dtype=np.int32), NO_GRADIENT)
+    Op(
+        "iota",
+        lambda *, length: TensorType((length,), INT32),
+        lambda *, type, length: np.arange(length, dtype=np.int32),
+        NO_GRADIENT,
+    )
 )
 
 
@@ -140,7 +147,12 @@ BROADCAST = register(
     Op("broadcast_to", _infer_broadcast, lambda x, *, type, shape: np.broadcast_to(x, shape), _gradient_broadcast)
 )
 RESHAPE = register(
-    Op("reshape", _infer_reshape, lambda x, *, type, shape: np.reshape(x, shape), lambda g, y, x, **_: [reshape(g, x.shape)])
+    Op(
+        "reshape",
+        _infer_reshape,
+        lambda x, *, type, shape: np.reshape(x, shape),
+        lambda g, y, x, **_: [reshape(g, x.shape)],
+    )
 )
 PERMUTE = register(
     Op(
@@ -241,9 +253,7 @@ def _reference_reduce(function: Any) -> Any:
 
 
 REDUCTIONS = {
-    "sum": register(
-        Op("sum", _infer_reduce, _reference_reduce(np.sum), lambda g, y, x, *, axes: [_along(g, x, axes)])
-    ),
+    "sum": register(Op("sum", _infer_reduce, _reference_reduce(np.sum), lambda g, y, x, *, axes: [_along(g, x, axes)])),
     "max": register(Op("max", _infer_extremum, _reference_reduce(np.max), _gradient_extremum)),
     "min": register(Op("min", _infer_extremum, _reference_reduce(np.min), _gradient_extremum)),
     "argmax": register(Op("argmax", _infer_arg, _reference_arg(np.argmax), NO_GRADIENT)),
@@ -260,7 +270,9 @@ def reduce(kind: str, x: Node, axes: Sequence[int]) -> Node:
 def _infer_gather(x: TensorType, index: TensorType, *, axis: int) -> TensorType:
     if not index.dtype.is_int:
         raise DTypeError(f"indices must be int32 or int64, got {index.dtype}")
-    if x.rank != index.rank or any(a != b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis):
+    if x.rank != index.rank or any(
+        a != b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis
+    ):
         raise ShapeError(f"indices of shape {index.shape} do not fit a tensor of shape {x.shape} but for axis {axis}")
     return TensorType(index.shape, x.dtype)
 
@@ -326,8 +338,12 @@ def _infer_contract(a: TensorType, b: TensorType, *, a_axes: Indices, b_axes: In
     return TensorType(tuple(extents[label] for label in out_axes), a.dtype)
 
 
-def _reference_contract(a: Array, b: Array, *, type: TensorType, a_axes: Indices, b_axes: Indices, out_axes: Indices) -> Array:
-    return np.asarray(np.einsum(a, list(a_axes), b, list(b_axes), list(out_axes), optimize=True), dtype=type.dtype.numpy)
+def _reference_contract(
+    a: Array, b: Array, *, type: TensorType, a_axes: Indices, b_axes: Indices, out_axes: Indices
+) -> Array:
+    return np.asarray(
+        np.einsum(a, list(a_axes), b, list(b_axes), list(out_axes), optimize=True), dtype=type.dtype.numpy
+    )
 
 
 CONTRACT = register(

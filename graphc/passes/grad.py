@@ -90,7 +90,9 @@ def _sweep(output: Node, seed: Node, targets: set[Node]) -> tuple[dict[Node, Nod
             if any(operand in between and operand.dtype.is_float for operand in node.operands) and node.dtype.is_float:
                 raise GradientError(f"{node.op.name} has no gradient; graphc.stop_gradient says that none is meant")
             continue
-        for operand, contribution in zip(node.operands, node.op.gradient(g, node, *node.operands, **node.attrs), strict=True):
+        for operand, contribution in zip(
+            node.operands, node.op.gradient(g, node, *node.operands, **node.attrs), strict=True
+        ):
             if contribution is None or operand not in between:
                 continue
             so_far = cotangents.get(operand)

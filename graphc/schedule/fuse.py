@@ -26,7 +26,7 @@ from graphc.lower.equations import Equation, IndexValue, Load, Operand, Program
 from graphc.lower.index import Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
 
-__all__ = ["ContractGroup", "Group", "LoopGroup", "Member", "Grouping", "choose_stored", "live"]
+__all__ = ["ContractGroup", "Group", "Grouping", "LoopGroup", "Member", "choose_stored", "live"]
 
 # A pointwise value that several kernels read is stored when computing it again takes more than so many
 # operations: a store and a load cost about as much.
@@ -175,7 +175,10 @@ class LoopGroup:
     @property
     def pure(self) -> bool:
         """Only maps, each with all its axes outside: the rank may still shrink at no cost."""
-        return all(m.part == "row" and m.equation.reduction is None and len(live(m.equation)) == self.rank for m in self.members)
+        return all(
+            m.part == "row" and m.equation.reduction is None and len(live(m.equation)) == self.rank
+            for m in self.members
+        )
 
     def shrink(self, rank: int) -> None:
         self.extents = self.extents[:rank]
@@ -259,9 +262,9 @@ class Grouping:
     def open(self, equation: Equation, loads: tuple[Load, ...]) -> LoopGroup:
         """A kernel of its own: rounds over the axes of the result, or, for the sums of columns, over what is reduced."""
         kept, gone = live(equation), reduced(equation)
-        everything = not kept and gone and equation.reduction and not equation.reduction.kind.startswith("arg")
-        columns = kept and gone and equation.reduction and equation.reduction.lanes == 1
-        if everything or columns and not self._rows_are_reduced(equation, loads) and not equation.reduction.kind.startswith("arg"):  # type: ignore[union-attr]
+        order = equation.reduction
+        rows = order is None or order.kind.startswith("arg") or (order.lanes > 1 and kept)
+        if gone and not rows and (not kept or not self._rows_are_reduced(equation, loads)):
             group = LoopGroup(tuple(equation.axes[a] for a in gone))
             group.members.append(Member(equation, gone, "cross", loads))
         else:
@@ -271,6 +274,7 @@ class Grouping:
 
     def _rows_are_reduced(self, equation: Equation, loads: tuple[Load, ...]) -> bool:
         """Whether neighbours in memory are reduced together, as far as the largest operand says."""
+
         def size(load: Load) -> int:
             return self.program.type_of(load.tensor).size
 
@@ -359,6 +363,3 @@ class Grouping:
             return False
         group.followers.append(equation)
         return True
-
-
-

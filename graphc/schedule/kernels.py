@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Union
 
 from graphc.lower.equations import Check, Guard
 from graphc.lower.index import Index, Pick, Var
@@ -98,7 +97,7 @@ class Accumulate:
     values: tuple[Scalar, ...]
 
 
-Line = Union[Let, Store, Accumulate]
+Line = Let | Store | Accumulate
 
 
 @dataclass
@@ -197,7 +196,7 @@ class CopyKernel:
     why: str
 
 
-Kernel = Union[LoopKernel, ContractKernel, CheckKernel, CopyKernel]
+Kernel = LoopKernel | ContractKernel | CheckKernel | CopyKernel
 
 
 @dataclass

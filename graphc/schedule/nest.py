@@ -34,6 +34,7 @@ from graphc.types import INT32, DType, TensorType
 
 __all__ = ["build_contraction", "build_loops"]
 
+
 class _Body:
     """Scalars for one kernel: equations that are not stored are computed where they are loaded, each once a scope.
 
@@ -90,7 +91,8 @@ class _Body:
             return None
         parts = [part.substitute(operand.index) for part in equation.operands]
         return equation, [
-            part if isinstance(part, Literal) else replace(part, guards=(*operand.guards, *part.guards)) for part in parts
+            part if isinstance(part, Literal) else replace(part, guards=(*operand.guards, *part.guards))
+            for part in parts
         ]
 
     def leaf(self, operand: EquationOperand) -> Scalar:
@@ -185,7 +187,9 @@ class _Loops:
         for member in group.members:
             self.placed[member.equation.name] = self.place(member)
         self.body = _Body(self.program, self.is_stored, frozenset(axis for axis, _ in kernel.outer))
-        arrays = {name for member in group.members for name in (member.equation.name, *(r.tensor for r in member.loads))}
+        arrays = {
+            name for member in group.members for name in (member.equation.name, *(r.tensor for r in member.loads))
+        }
         in_registers = {name for name in self.members if name not in self.wanted and not self.needs_buffer(name)}
         self.namer = Namer(arrays - in_registers, self.volatile, self.body.rounds)
         for part, stages in (("row", kernel.stages), ("after", kernel.final)):
@@ -235,7 +239,11 @@ class _Loops:
             for operand in stack.pop().operands:
                 if isinstance(operand, IndexValue) or operand.guards:
                     return True
-                if isinstance(operand, Load) and not self.is_stored(operand.tensor) and operand.tensor in self.program.by_name:
+                if (
+                    isinstance(operand, Load)
+                    and not self.is_stored(operand.tensor)
+                    and operand.tensor in self.program.by_name
+                ):
                     stack.append(self.program.by_name[operand.tensor])
         return False
 
@@ -282,7 +290,7 @@ class _Loops:
         if reduction is None or (not item.gone and live(item.member.equation)):
             return 1, True
         if not item.gone:
-            return 1, reduction.lanes > 1 or not item.member.part == "cross"
+            return 1, reduction.lanes > 1 or item.member.part != "cross"
         return reduction.lanes, reduction.lanes > 1
 
     @staticmethod
@@ -322,7 +330,11 @@ class _Loops:
         name, part = item.member.equation.name, item.member.part == "after"
         for other in self.placed.values():
             if (other.member.part == "after") == part and any(read.tensor == name for read in other.member.loads):
-                own = all(read.substitute(other.values).index == item.own for read in other.member.loads if read.tensor == name)
+                own = all(
+                    read.substitute(other.values).index == item.own
+                    for read in other.member.loads
+                    if read.tensor == name
+                )
                 if other.stage > item.stage or not own:
                     return True
         return False

@@ -1,9 +1,9 @@
 """A schedule as text: each kernel with its loops, in the notation of the equations.
 
-    relu   matrix product, 1 equation in its store step
-        for i < 32, j < 100
-            matmul = sum(k < 64) X[i, k] * W1[k, j]
-            relu[i, j] = relu(matmul + b1[j])
+relu   matrix product, 1 equation in its store step
+    for i < 32, j < 100
+        matmul = sum(k < 64) X[i, k] * W1[k, j]
+        relu[i, j] = relu(matmul + b1[j])
 """
 
 from __future__ import annotations
@@ -136,7 +136,9 @@ def _stage(stage: Stage, printer: _Printer) -> list[str]:
 
 
 def _start(accumulator: Accumulator) -> str:
-    start = {"sum": "0", "dot": "0", "max": "-inf", "min": "inf"}.get(accumulator.kind, f"{accumulator.kind} of nothing")
+    start = {"sum": "0", "dot": "0", "max": "-inf", "min": "inf"}.get(
+        accumulator.kind, f"{accumulator.kind} of nothing"
+    )
     return f"{accumulator.name}{'[:]' if accumulator.size else ''} = {start}"
 
 
@@ -145,7 +147,7 @@ def _nest(loops: Iterable[tuple[int, int]], body: Sequence[str], note: str = "")
     loops = [(axis, extent) for axis, extent in loops if extent != 1]
     if not body or not loops:
         return list(body)
-    
+
     heading = "for " + ", ".join(f"{axis_name(axis)} < {extent}" for axis, extent in loops)
     return [heading + note, *(_INDENT + line for line in body)]
 
