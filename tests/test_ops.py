@@ -324,7 +324,7 @@ def test_einsum_like_contractions():
         extents = {letter: 2 + (7 * number + ord(letter)) % 6 for letter in left + right}
         a, b = (gx.input(f"{side}{number}", [extents[x] for x in letters], "float64") for side, letters in (("a", left), ("b", right)))
         feeds.update({node: rng.normal(size=node.shape) for node in (a, b)})
-        labels = [[ord(letter) for letter in letters] for letters in (left, right, out)]
+        labels = [[ord(letter) - 97 for letter in letters] for letters in (left, right, out)]
         cases[f"{left},{right}->{out}"] = y = st.contract(a, b, *labels)
         cases[f"gradient of {left},{right}->{out}"] = gx.grad(gx.sum(gx.square(y)), a)
     check(cases, feeds)

@@ -116,7 +116,8 @@ def choose_stored(program: Program) -> dict[str, Equation]:
                 stored.add(equation.name)
         if equation.name in stored:
             cost[equation.name] = 0
-    return {equation.name: equation for equation in program.equations if equation.name in stored & needed}
+    kept = stored & needed
+    return {equation.name: equation for equation in program.equations if equation.name in kept}
 
 
 def _reached(program: Program, wanted: set[str]) -> set[str]:
@@ -162,28 +163,35 @@ class Member:
 
 @dataclass
 class LoopGroup:
-    """Equations that run in the same rounds over ``extents``."""
+    """Equations that run in the same rounds over ``extents``.
+
+    pure: only maps, each with all its axes outside, so that the rank may still shrink at no cost. crossed: something is
+    reduced over the rounds. spaces: the extents that members run over. reads: all that they load, in their own axes.
+    """
 
     extents: tuple[int, ...]
-    members: list[Member] = field(default_factory=list)
-    why: list[str] = field(default_factory=list)
+    members: dict[str, Member] = field(default_factory=dict)
+    pure: bool = True
+    crossed: bool = False
+    spaces: set[tuple[int, ...]] = field(default_factory=set)
+    reads: set[Load] = field(default_factory=set)
 
     @property
     def rank(self) -> int:
         return len(self.extents)
 
-    @property
-    def pure(self) -> bool:
-        """Only maps, each with all its axes outside: the rank may still shrink at no cost."""
-        return all(
-            m.part == "row" and m.equation.reduction is None and len(live(m.equation)) == self.rank
-            for m in self.members
-        )
-
-    def shrink(self, rank: int) -> None:
-        self.extents = self.extents[:rank]
-        for member in self.members:
-            member.align = member.align[:rank]
+    def add(self, equation: Equation, align: Sequence[int], part: str, loads: tuple[Load, ...]) -> None:
+        """Take a member; the rank shrinks to the axes that it shares."""
+        if part != "after" and len(align) < self.rank:
+            self.pure = False
+            self.extents = self.extents[: len(align)]
+            for member in self.members.values():
+                member.align = member.align[: len(align)]
+        self.members[equation.name] = Member(equation, tuple(align), part, loads)
+        self.pure = self.pure and part == "row" and equation.reduction is None and len(live(equation)) == self.rank
+        self.crossed = self.crossed or part == "cross"
+        self.spaces.add(tuple(extent for extent in equation.axes if extent != 1))
+        self.reads.update(loads)
 
 
 @dataclass
@@ -266,10 +274,10 @@ class Grouping:
         rows = order is None or order.kind.startswith("arg") or (order.lanes > 1 and kept)
         if gone and not rows and (not kept or not self._rows_are_reduced(equation, loads)):
             group = LoopGroup(tuple(equation.axes[a] for a in gone))
-            group.members.append(Member(equation, gone, "cross", loads))
+            group.add(equation, gone, "cross", loads)
         else:
             group = LoopGroup(tuple(equation.axes[a] for a in kept))
-            group.members.append(Member(equation, kept, "row", loads))
+            group.add(equation, kept, "row", loads)
         return group
 
     def _rows_are_reduced(self, equation: Equation, loads: tuple[Load, ...]) -> bool:
@@ -287,13 +295,13 @@ class Grouping:
         """Add ``equation`` to ``group`` if it can run in its rounds."""
         if isinstance(group, ContractGroup):
             return self._join_contraction(equation, loads, group)
-        parts = {member.equation.name: member for member in group.members}
+        parts = group.members
         local = [load for load in loads if load.tensor in parts]
         late = [load for load in local if parts[load.tensor].part != "row"]
         if late:
             if equation.reduction is not None or equation.type.size > SMALL:
                 return False
-            group.members.append(Member(equation, (), "after", loads))
+            group.add(equation, (), "after", loads)
             return True
         if not local:
             return self._join_beside(equation, loads, group)
@@ -325,32 +333,30 @@ class Grouping:
             return False
         if rank == 0 and group.rank == 0 and not self._fits_single_round(equation, group):
             return False
-        if rank < group.rank and any(member.part == "cross" for member in group.members):
+        if rank < group.rank and group.crossed:
             return False
-        group.shrink(rank)
-        group.members.append(Member(equation, tuple(align[:rank]), part, loads))
+        group.add(equation, align[:rank], part, loads)
         return True
 
     @staticmethod
     def _fits_single_round(equation: Equation, group: LoopGroup) -> bool:
         """A kernel of one round takes scalars, small results, and what runs over a space that it runs over anyway."""
         space = tuple(extent for extent in equation.axes if extent != 1)
-        spaces = {tuple(e for e in member.equation.axes if e != 1) for member in group.members}
-        return space == () or space in spaces or equation.type.size <= 64
+        return space == () or space in group.spaces or equation.type.size <= 64
 
     def _join_beside(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup) -> bool:
         """A scalar beside scalars, or a map over the same space that reads something the kernel reads too."""
         axes = live(equation)
         if group.rank == 0 and not axes and equation.reduction is None:
-            group.members.append(Member(equation, (), "row", loads))
+            group.add(equation, (), "row", loads)
             return True
         if equation.reduction is not None or not group.pure or group.rank == 0:
             return False
         if tuple(equation.axes[axis] for axis in axes) != group.extents:
             return False
-        if not any(set(loads) & set(member.loads) for member in group.members):
+        if group.reads.isdisjoint(loads):
             return False
-        group.members.append(Member(equation, axes, "row", loads))
+        group.add(equation, axes, "row", loads)
         return True
 
     def _join_contraction(self, equation: Equation, loads: tuple[Load, ...], group: ContractGroup) -> bool:

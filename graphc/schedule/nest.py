@@ -175,20 +175,24 @@ class _Loops:
     ) -> None:
         self.group, self.program, self.is_stored = group, program, is_stored
         self.wanted, self.volatile = wanted, volatile
-        self.members = {member.equation.name: member for member in group.members}
+        self.members = group.members
+        self.ordered = list(group.members.values())
         self.placed: dict[str, _Placed] = {}
+        self.readers: dict[str, list[tuple[_Placed, Load]]] = {}
         self.rounds: Sequence[Index] = [Index.of(place, extent) for place, extent in enumerate(group.extents)]
-        self.kernel = LoopKernel(group.members[-1].equation.name, "", tuple(enumerate(group.extents)))
+        self.kernel = LoopKernel(self.ordered[-1].equation.name, "", tuple(enumerate(group.extents)))
 
     def build(self) -> LoopKernel:
         self.flatten_rounds()
         group, kernel = self.group, self.kernel
-        kernel.formulas = [formula(member.equation, self.program, self.is_stored) for member in group.members]
-        for member in group.members:
-            self.placed[member.equation.name] = self.place(member)
+        kernel.formulas = [formula(member.equation, self.program, self.is_stored) for member in self.ordered]
+        for member in self.ordered:
+            item = self.placed[member.equation.name] = self.place(member)
+            for read in member.loads:
+                self.readers.setdefault(read.tensor, []).append((item, read))
         self.body = _Body(self.program, self.is_stored, frozenset(axis for axis, _ in kernel.outer))
         arrays = {
-            name for member in group.members for name in (member.equation.name, *(r.tensor for r in member.loads))
+            name for member in self.ordered for name in (member.equation.name, *(r.tensor for r in member.loads))
         }
         in_registers = {name for name in self.members if name not in self.wanted and not self.needs_buffer(name)}
         self.namer = Namer(arrays - in_registers, self.volatile, self.body.rounds)
@@ -217,7 +221,7 @@ class _Loops:
             return
         size = prod(group.extents)
         flat = unflatten(Index.of(0, size), group.extents)
-        for member in group.members:
+        for member in self.ordered:
             equation = member.equation
             values = [Index() for _ in equation.axes]
             for place, axis in enumerate(member.align):
@@ -327,16 +331,11 @@ class _Loops:
             stage.body.append(Store(equation.name, self.buffer_offset(item, item.own), value))
 
     def read_later(self, item: _Placed) -> bool:
-        name, part = item.member.equation.name, item.member.part == "after"
-        for other in self.placed.values():
-            if (other.member.part == "after") == part and any(read.tensor == name for read in other.member.loads):
-                own = all(
-                    read.substitute(other.values).index == item.own
-                    for read in other.member.loads
-                    if read.tensor == name
-                )
-                if other.stage > item.stage or not own:
-                    return True
+        """Whether a later stage of the same part reads the member, or its own stage another element of it."""
+        for other, read in self.readers.get(item.member.equation.name, ()):
+            same_part = (other.member.part == "after") == (item.member.part == "after")
+            if same_part and (other.stage > item.stage or read.substitute(other.values).index != item.own):
+                return True
         return False
 
     def needs_buffer(self, name: str) -> bool:

@@ -83,24 +83,21 @@ def _wanted(program: Program, grouping: Grouping) -> set[str]:
     """Stored equations that need memory: those that the user, another kernel, or the end of their own kernel reads."""
     wanted = {*program.outputs, *program.updates.values(), *(check.load.tensor for check in program.checks)}
     for place, group in enumerate(grouping.groups):
-        for equation, part in _members(group):
-            loads = grouping.leaves(equation)
-            names = {load.tensor for load in loads} | set(grouping.picks(equation))
-            for name in names & grouping.stored.keys():
-                same = grouping.place[name] == place
-                if not same or (part == "after" and dict(_parts(group)).get(name) == "row"):
-                    wanted.add(name)
-    return wanted & grouping.stored.keys()
+        parts = _parts(group)
+        for name, part in parts.items():
+            equation = grouping.stored[name]
+            for read in {*(load.tensor for load in grouping.leaves(equation)), *grouping.picks(equation)}:
+                elsewhere = grouping.place.get(read, place) != place
+                if elsewhere or (part == "after" and parts.get(read) == "row"):
+                    wanted.add(read)
+    return {name for name in wanted if name in grouping.stored}
 
 
-def _members(group: Group) -> list[tuple[Equation, str]]:
+def _parts(group: Group) -> dict[str, str]:
+    """The part of its kernel that each equation belongs to."""
     if isinstance(group, LoopGroup):
-        return [(member.equation, member.part) for member in group.members]
-    return [(equation, "row") for equation in (group.equation, *group.followers)]
-
-
-def _parts(group: Group) -> list[tuple[str, str]]:
-    return [(member.equation.name, member.part) for member in group.members] if isinstance(group, LoopGroup) else []
+        return {name: member.part for name, member in group.members.items()}
+    return {equation.name: "row" for equation in (group.equation, *group.followers)}
 
 
 def _checks(program: Program) -> list[CheckKernel]:
