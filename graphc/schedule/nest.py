@@ -138,8 +138,8 @@ def named(name: str, dtype: DType, variables: frozenset[int] = frozenset()) -> S
     return Scalar("local", dtype, variables=variables, name=name)
 
 
-# Rounds in a strip: few in a short loop, else as many as a long sum has lanes. Their buffers must stay in a level-one cache.
-SHORT_STRIP, LONG_STRIP, STRIP_BYTES = 16, 64, 16384
+# Rounds in a strip where no sum over them has lanes, and what the buffers of a strip may take of a level-one cache.
+SHORT_STRIP, STRIP_BYTES = 16, 16384
 
 
 # --- loop kernels -------------------------------------------------------------------------------------
@@ -403,9 +403,11 @@ class _Loops:
     def cut_strips(self) -> None:
         """Take the rounds in strips where a stage does dear things once a round: a strip of them is vector work."""
         kernel = self.kernel
-        if len(kernel.outer) != 1 or kernel.outer[0][1] < SHORT_STRIP or not self.has_dear_rounds():
+        if len(kernel.outer) != 1 or kernel.outer[0][1] < 4 or not self.has_dear_rounds():
             return
-        strip = SHORT_STRIP if kernel.outer[0][1] < LONG_STRIP * 8 else LONG_STRIP
+        extent = kernel.outer[0][1]
+        lanes = max((a.lanes for a in kernel.accumulators), default=1)  # a round's place in the strip is its lane
+        strip = lanes if lanes > 1 else min(extent, SHORT_STRIP)
         if strip * sum(type.nbytes for type in kernel.buffers.values()) > STRIP_BYTES:
             return
         kernel.strip = strip
