@@ -6,7 +6,7 @@ and its operation's rule says what goes to each operand. The result is more grap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, overload
 
 from graphc.ir import NO_GRADIENT, Node, toposort
@@ -65,12 +65,12 @@ def _vjp(output: Node, targets: list[Node], cotangent: Any) -> tuple[list[Node],
     seed = cast(as_node(cotangent, output.dtype), output.dtype)
     if seed.shape != output.shape:
         raise GradientError(f"the cotangent has shape {seed.shape}, the output {output.shape}")
-    cotangents, trail = _sweep(output, seed, set(targets))
+    cotangents, trail = _sweep(output, seed, dict.fromkeys(targets))
     found = [cotangents.get(target) for target in targets]
     return [zeros_like(target) if g is None else g for target, g in zip(targets, found, strict=True)], trail
 
 
-def _sweep(output: Node, seed: Node, targets: set[Node]) -> tuple[dict[Node, Node], dict[Node, Node]]:
+def _sweep(output: Node, seed: Node, targets: Collection[Node]) -> tuple[dict[Node, Node], dict[Node, Node]]:
     """Cotangents of ``targets``, by one walk over the nodes that lie between them and ``output``; and whose each is."""
     trail: dict[Node, Node] = {}
     order = toposort([output])

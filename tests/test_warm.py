@@ -1,0 +1,33 @@
+"""A second process finds what the first one built, without rendering or compiling anything."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import sys
+import numpy as np
+import graphc as gx
+
+W = [gx.parameter(f"W{i}", gx.init.he_normal((8, 8), seed=i)) for i in range(6)]
+h = X = gx.input("X", (4, 8))
+for w in W:
+    h = gx.nn.relu(h @ w)
+step = gx.train_step(gx.mean(h * h), gx.optim.SGD(0.1, momentum=0.9), name="deep")
+step(X=np.ones((4, 8)))
+print("graphc.pipeline" in sys.modules, "jinja2" in sys.modules, "subprocess" in sys.modules)
+"""
+
+
+def run(cache: Path, seed: str) -> list[str]:
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "GRAPHC_BUILD_DIR": str(cache), "PYTHONHASHSEED": seed, "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_second_process_starts_from_the_cache(tmp_path):
+    assert run(tmp_path, "1") == ["True"] * 3
+    for seed in ("2", "3", "4"):
+        assert run(tmp_path, seed) == ["False"] * 3
