@@ -44,6 +44,9 @@ TLB_BYTES = 64 * 4096
 # the second thread gains little at best and costs much at worst.
 MULTIPLY_ADDS_PER_THREAD = 1_000_000
 
+# Up to so many multiply-adds, packing an operand costs more than three nested loops take.
+PLAIN_MULTIPLY_ADDS = 1024
+
 
 @dataclass(frozen=True)
 class TargetModel:
@@ -111,6 +114,7 @@ class Tiling:
     shared_elements: int
     part_elements: int
     workspace_bytes: int
+    plain: bool = False  # so small that three nested loops do it
 
     @property
     def width(self) -> int:
@@ -196,6 +200,8 @@ class Contraction:
     def tile_cases(self) -> list[tuple[MicroKernel, str]]:
         """The register tiles this contraction calls, each with the C condition that selects it."""
         t = self.tiling
+        if t.plain:
+            return []
         unit_rows = t.a_row == 1
         full_rows, rest_rows = divmod(self.m, t.mr)
         full_columns, rest_columns = divmod(self.n, t.width)
@@ -246,6 +252,7 @@ def choose_tiling(
     parallel: str | None = None,
 ) -> Tiling:
     """The tiling for one contraction; a keyword overrules the choice (for tests and measurements)."""
+    chosen_by_hand = bool(mr or nv or kc or mc) or (pack_a, pack_b, parallel) != (None, None, None)
     size = ELEMENT_BYTES[dtype]
     lanes = model.lanes(dtype)
     items = prod(extent for _, extent in batch)
@@ -285,6 +292,11 @@ def choose_tiling(
         a_row, a_k = a.row_stride, a.col_stride
     b_k = width if pack_b else b.row_stride
 
+    small = m * n * k <= PLAIN_MULTIPLY_ADDS and not parallel and not (a.statements and b.statements)
+    plain = small and bool(pack_a or pack_b) and not chosen_by_hand
+    if plain:
+        pack_a, pack_b, blocked_k = "", False, False
+
     # The workspace: what all parts read (packed once), then what each part has for itself.
     shared, own = Offsets(size), Offsets(size)
     b_shared = bool(pack_b) and parallel == "rows"
@@ -309,7 +321,7 @@ def choose_tiling(
         transpose_b=transpose_b, panel_depth=panel_depth,
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
         shared_elements=shared.total, part_elements=own.total,
-        workspace_bytes=(shared.total + own.total * max_parts) * size,
+        workspace_bytes=(shared.total + own.total * max_parts) * size, plain=plain,
     )  # fmt: skip
 
 
