@@ -1,0 +1,121 @@
+"""The same bits: for any number of threads, from every compiler, for every vector width."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Trains several programs for some steps; prints a digest of all that they leave behind.
+PROGRAM = """
+import hashlib, sys
+import numpy as np
+import graphc as gx
+
+state = hashlib.sha256()
+threads = int(sys.argv[1])
+rng = np.random.default_rng(0)
+
+
+def net(name, batch, widths, activation, dtype="float32", steps=3):
+    X, labels = gx.input("X", (batch, widths[0]), dtype=dtype), gx.input("labels", (batch,), dtype="int32")
+    h, l2 = X, 0.0
+    for i, (n, m) in enumerate(zip(widths, widths[1:])):
+        W = gx.parameter(f"W{i}", rng.standard_normal((n, m)) / np.sqrt(n), dtype=dtype)
+        b = gx.parameter(f"b{i}", np.zeros(m), dtype=dtype)
+        h = activation(h) @ W + b if i else h @ W + b
+        l2 = l2 + gx.sum(W * W)
+    loss = gx.mean(gx.nn.softmax_cross_entropy(h, labels)) + 1e-4 * l2
+    step = gx.train_step(loss, gx.optim.SGD(0.1, momentum=0.9), name=name, threads=threads)
+    for _ in range(steps):
+        x, y = rng.standard_normal((batch, widths[0])), rng.integers(0, widths[-1], batch)
+        state.update(np.float64(step(X=x.astype(dtype), labels=y)).tobytes())
+    for parameter in step.parameters.values():
+        state.update(parameter.value.tobytes())
+    return step
+
+
+net("digits", 32, (64, 100, 10), gx.nn.relu)
+large = net("large", 128, (300, 260, 10), gx.nn.tanh, steps=2)
+net("wide", 33, (65, 31, 7), gx.nn.elu, "float64")
+
+v = gx.input("v", (300_001,))
+f = gx.sum(gx.tanh(v) * gx.sigmoid(2 * v) + gx.exp(-v * v)) + gx.sum(gx.log1p(v * v)) + gx.max(gx.logaddexp(v, 1))
+chain = gx.compile([v], [f, gx.grad(f, v)], name="chain", threads=threads)
+value, gradient = chain(rng.standard_normal(300_001).astype("f"))
+state.update(np.float32(value).tobytes() + gradient.tobytes())
+
+X, w = gx.input("X", (20_000, 30)), gx.parameter("w", rng.standard_normal(30))
+loss = gx.mean(gx.logaddexp(0, X @ w))
+logreg = gx.train_step(loss, gx.optim.SGD(0.1), name="logreg", threads=threads)
+state.update(np.float32(logreg(X=rng.standard_normal((20_000, 30)).astype("f"))).tobytes() + w.value.tobytes())
+print(state.hexdigest(), "omp" in large.c_source, "int threads" in large.c_source)
+"""
+
+
+def digest(cache: Path, *, cc: str = "", target: str = "native", threads: int = 1) -> str:
+    environment = {**os.environ, "GRAPHC_BUILD_DIR": str(cache), "PYTHONPATH": str(ROOT), "GRAPHC_TARGET": target}
+    environment.pop("CC", None)
+    if cc:
+        environment["CC"] = cc
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(threads)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()[0]
+
+
+def has_fma() -> bool:
+    try:
+        return " fma " in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not has_fma(), reason="bits are promised where the hardware has fused multiply-add")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("bits")
+
+
+@pytest.fixture(scope="module")
+def expected(cache):
+    return digest(cache)
+
+
+def test_two_threads(cache, expected):
+    assert digest(cache, threads=2) == expected
+
+
+def test_avx2(cache, expected):
+    assert digest(cache, target="x86-64-v3") == expected
+
+
+CLANG = next((name for name in ("clang", "clang-14", "clang-15", "clang-16") if shutil.which(name)), None)
+
+
+@pytest.mark.skipif(CLANG is None, reason="needs clang")
+def test_clang(cache, expected):
+    assert digest(cache, cc=str(CLANG)) == expected
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="needs the package ziglang")
+def test_zig(cache, expected):
+    assert digest(cache, cc=f"{sys.executable} -m ziglang cc") == expected
+
+
+def test_digest_can_differ(cache, expected):
+    """Another seed gives other bits, so that equality above means something."""
+    assert hashlib.sha256(b"").hexdigest() != expected
+    changed = PROGRAM.replace("default_rng(0)", "default_rng(1)")
+    environment = {**os.environ, "GRAPHC_BUILD_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", changed, "1"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] != expected
