@@ -330,7 +330,7 @@ def _landscape(net: _Net, data: _Data, way: Array, cells: int = 41) -> tuple[tup
     end, moves = way[-1], way - way[-1]
     left, sizes, _ = np.linalg.svd(moves @ moves.T, hermitian=True)
     directions = (left[:, :2] / np.sqrt(sizes[:2])).T @ moves
-    directions *= np.sign((moves[0] @ directions.T))[:, None] * -1  # the way leads to the right and up
+    directions *= np.sign(moves[0] @ directions.T)[:, None] * -1  # the way leads to the right and up
     path = moves @ directions.T
     middle, half = (path.max(0) + path.min(0)) / 2, 0.62 * float(np.ptp(path, axis=0).max())
     grid = np.linspace(middle - half, middle + half, cells)

@@ -77,7 +77,7 @@ def picture_of_training(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    look = {
+    look: Any = {
         "font.size": 11, "axes.titlesize": 13, "axes.titleweight": "bold", "axes.titlelocation": "left",
         "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a909c", "text.color": _INK,
         "axes.labelcolor": _INK, "xtick.color": "#555b66", "ytick.color": "#555b66",
@@ -89,7 +89,8 @@ def picture_of_training(
         _loss_curve(left, losses, reference, steps_per_epoch)
         _descent(figure, right, axes, surface, way)
         figure.suptitle(title, fontsize=14, x=0.012, ha="left", color=_INK)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
+        engine: Any = figure.get_layout_engine()
+        engine.set(w_pad=0.12, h_pad=0.1)
         figure.savefig(path)
 
 

@@ -774,11 +774,23 @@ class _Emitter:
             given.append("(int)args->threads")
         spell = _Lines(ScalarSpeller(self.names, self.types, self.axes_of(kernel), self.by_value))
         view.contraction = tiling.Contraction(
-            name=view.name, comment="\n   ".join(comments(kernel.formulas)), parameters=spread(f"static void {view.name}", declared), dtype=str(kernel.dtype),
-            m=kernel.m, n=kernel.n, k=kernel.k, batch=tuple((batch_name(b), e) for b, e in enumerate(kernel.batch)),
-            a=left, b=right, value=spell.speller.locals[kernel.result], epilogue=tuple(spell.line(line) for line in kernel.epilogue),
-            tiling=chosen, workspace="workspace", threads="threads" if chosen.parallel else "1", flipped=kernel.flipped,
-        )  # fmt: skip
+            name=view.name,
+            comment="\n   ".join(comments(kernel.formulas)),
+            parameters=spread(f"static void {view.name}", declared),
+            dtype=str(kernel.dtype),
+            m=kernel.m,
+            n=kernel.n,
+            k=kernel.k,
+            batch=tuple((batch_name(axis), extent) for axis, extent in enumerate(kernel.batch)),
+            a=left,
+            b=right,
+            value=spell.speller.locals[kernel.result],
+            epilogue=tuple(spell.line(line) for line in kernel.epilogue),
+            tiling=chosen,
+            workspace="workspace",
+            threads="threads" if chosen.parallel else "1",
+            flipped=kernel.flipped,
+        )
 
     # --- reports -----------------------------------------------------------------------------------------
     def report(self, kernel: Kernel) -> KernelReport:

@@ -402,7 +402,7 @@ def test_text_is_tidy(cases):
     for name, case in cases.items():
         for text in (case.emitted(64).c_source, case.emitted(64).c_header):
             lines = text.split("\n")
-            assert text.endswith("}\n") or text.endswith("#endif\n"), name
+            assert text.endswith(("}\n", "#endif\n")), name
             assert not [line for line in lines if "\t" in line or line != line.rstrip()], name
             assert "\n\n\n" not in text, name
             if name in ("product", "digits", "large_net"):

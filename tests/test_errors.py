@@ -55,7 +55,7 @@ def shared():
     return Net()
 
 
-@pytest.fixture()
+@pytest.fixture
 def net(shared):
     yield shared
     for parameter, value in zip(shared.step.parameters.values(), shared.before, strict=True):

@@ -314,11 +314,10 @@ class Generator:
             again = gx.sum(gradients[0] * 2)
             outputs["second"] = gx.grad(again, wrt[0])
         for place, (node, g) in enumerate(zip(wrt, gradients, strict=True)):
-            if node not in self.parameters or self.coin(0.3):
-                if self.coin(0.7):
-                    outputs[f"d{place}"] = g
+            if (node not in self.parameters or self.coin(0.3)) and self.coin(0.7):
+                outputs[f"d{place}"] = g
         self.outputs, self.updates = outputs, {}
-        step = {p: g for p, g in zip(wrt, gradients, strict=True)}
+        step = dict(zip(wrt, gradients, strict=True))
         for p in self.parameters:
             like = [node for node in self.pool if node.shape == p.shape and node.dtype.is_float]
             kind = self.integer(0, 7)

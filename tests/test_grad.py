@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -107,7 +109,7 @@ ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid"]
 def test_nets(activation, layers):
     X = np.random.default_rng(1).standard_normal((5, layers[0]))
     act = (lambda h: gx.nn.maxout(h, 2)) if activation == "maxout" else getattr(gx.nn, activation)
-    widths = [(n, 2 * m if activation == "maxout" and m != layers[-1] else m) for n, m in zip(layers, layers[1:], strict=False)]
+    widths = [(n, 2 * m if activation == "maxout" and m != layers[-1] else m) for n, m in pairwise(layers)]
 
     def net(*parameters):
         h = gx.constant(X, "float64")

@@ -72,7 +72,8 @@ def test_imports_go_downward(module: str) -> None:
         if ORDER.index(other) < ORDER.index(module):
             continue
         where = f"graphc/{module}.py:{statement.lineno} imports graphc.{other}, which stands above it"
-        assert (module, other) in UPWARD and statement not in tree.body, where
+        assert (module, other) in UPWARD, where
+        assert statement not in tree.body, where
 
 
 def test_exceptions_are_used() -> None:

@@ -184,7 +184,7 @@ class _Loops:
 
     def build(self) -> LoopKernel:
         self.flatten_rounds()
-        group, kernel = self.group, self.kernel
+        kernel = self.kernel
         kernel.formulas = [formula(member.equation, self.program, self.is_stored) for member in self.ordered]
         for member in self.ordered:
             item = self.placed[member.equation.name] = self.place(member)

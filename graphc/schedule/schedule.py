@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 
-from graphc.lower.equations import Equation, Program
+from graphc.lower.equations import Program
 from graphc.lower.index import Index, flatten
 from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, choose_stored
 from graphc.schedule.kernels import (
