@@ -631,7 +631,8 @@ class _Emitter:
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
         if view.strip:
-            place = f"{view.loops[0][0]} - {view.loops[0][0]}_0"
+            name, extent = view.loops[0]
+            place = name if kernel.strip == extent else f"{name} - {name}_0"
             spell.lane = place
         if view.threaded:
             declared.append("int threads")
@@ -641,7 +642,7 @@ class _Emitter:
             spelled[name] = names["row_" + name if name in self.names.known else name]
             size, rounds = max(type.size, 1), (kernel.strip or 1) if name in kernel.buffers else 1
             if rounds > 1:
-                speller.rows[name] = f"({place}) * {size} + " if size > 1 else f"{place} + "
+                speller.rows[name] = f"{enclosed(place)} * {size} + " if size > 1 else f"{place} + "
             if view.threaded and view.block and name.endswith("_part") and name in kernel.results:
                 continue
             if type.nbytes * rounds > STACK_BYTES * rounds:
