@@ -502,6 +502,7 @@ class _Emitter:
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
         }
         source = environment().get_template("program.c.j2").render(context)
+        source = re.sub(r"\n{3,}", "\n\n", source)  # what was left out leaves its blank lines
         header = environment().get_template("program.h.j2").render(context)
         reports = tuple(self.report(kernel) for kernel in kernels)
         return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, tuple(self.checks))
@@ -945,9 +946,15 @@ class _Lines:
         values = [self.speller.value(value) for value in line.values]
         if a.kind.startswith("arg"):
             sign = ">" if a.kind == "argmax" else "<"
-            value, best = enclosed(values[0]), self.local(a, "_best")
+            value, best = self.local(a, "_candidate"), self.local(a, "_best")
             nan = f" || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
-            return f"if ({value} {sign} {best}{nan}) {best} = {values[0]}, {self.local(a)} = {values[1]};"
+            return "\n".join((
+                f"const {a.value_dtype.ctype} {value} = {values[0]};",
+                f"if ({value} {sign} {best}{nan}) {{",
+                f"    {best} = {value};",
+                f"    {self.local(a)} = {values[1]};",
+                "}",
+            ))  # fmt: skip
         part = "_part" if a.block else ""
         if a.size:
             target = f"{self.speller.names[a.name + part]}[{self.speller.index(line.index)}]"

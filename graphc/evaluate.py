@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from graphc.types import InputTypeError, InputValueError
 __all__ = ["evaluate", "evaluate_all"]
 
 
-def evaluate(node: Node, feeds: Mapping[Any, Any] | None = None) -> Array:
-    """The value of ``node`` with inputs given by name or node; parameters have their present values.
+@overload
+def evaluate(node: Node, feeds: Mapping[Any, Any] | None = None) -> Array: ...
+@overload
+def evaluate(node: Sequence[Node], feeds: Mapping[Any, Any] | None = None) -> list[Array]: ...
+def evaluate(node: Node | Sequence[Node], feeds: Mapping[Any, Any] | None = None) -> Array | list[Array]:
+    """The value of a node, or of several (a list), with inputs given by name or node; parameters have their present values.
 
     Raises :class:`InputTypeError` for a missing or unknown input, :class:`InputValueError` for a wrong shape.
 
@@ -23,7 +27,8 @@ def evaluate(node: Node, feeds: Mapping[Any, Any] | None = None) -> Array:
     >>> evaluate(x + y, {"x": 1, y: 2}).item()
     3.0
     """
-    order = toposort([node])
+    nodes = [node] if isinstance(node, Node) else list(node)
+    order = toposort(nodes)
     named = {key.name if isinstance(key, Node) else key: value for key, value in (feeds or {}).items()}
     values: dict[Node, Array] = {}
     for source in inputs_of(order):
@@ -35,7 +40,8 @@ def evaluate(node: Node, feeds: Mapping[Any, Any] | None = None) -> Array:
         if not np.can_cast(value.dtype, source.dtype.numpy, "same_kind"):
             raise InputTypeError(f"input {source.name!r} has dtype {value.dtype}, expected {source.type}")
         values[source] = value.astype(source.dtype.numpy)
-    return evaluate_all([node], values)[0]
+    results = evaluate_all(nodes, values)
+    return results[0] if isinstance(node, Node) else results
 
 
 def evaluate_all(outputs: Sequence[Node], values: Mapping[Node, Array]) -> list[Array]:

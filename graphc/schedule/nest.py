@@ -203,6 +203,7 @@ class _Loops:
                     if item.stage == number and (item.member.part == "after") == (part == "after"):
                         self.emit(item, stage)
             kernel.before += self.namer.finish(stages)
+            stages[:] = [stage for stage in stages if stage.before or stage.body or stage.after]
             if part == "row":
                 self.cut_strips()
                 self.close_rounds()
