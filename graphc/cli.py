@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import linecache
+import os
 import runpy
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from graphc import toolchain
 from graphc.compile import Graph, freeze, write_c
-from graphc.ir import Node, Parameter, format_graph, inputs_of, parameters_of, toposort
+from graphc.ir import Node, format_graph, inputs_of, parameters_of, toposort
 from graphc.runtime import Function
 from graphc.types import GraphcError
 
@@ -31,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; gives its exit code: 0, 1 where something did not hold, 2 for a wrong question."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except (UsageError, GraphcError, ImportError) as error:
         print(f"graphc {options.command}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"graphc {options.command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `graphc show ... | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush at the end goes nowhere
         return 0
 
 
@@ -172,7 +176,7 @@ def _stage(value: Any, name: str, stage: str) -> str:
         return value.c_source
     graph = _graph(value, name)
     if stage == "graph":
-        return format_graph(graph.results)
+        return _listing(graph.results, [*graph.output_names, *(f"new {parameter.name}" for parameter, _ in graph.updates)])
     if stage == "gradient":
         return _gradient(graph, name)
     if stage == "c":
@@ -193,6 +197,7 @@ def _stage(value: Any, name: str, stage: str) -> str:
 def _gradient(graph: Graph, name: str) -> str:
     """The gradient of the first output by the trainable parameters, or by the float inputs where there are none."""
     from graphc.passes.grad import grad
+    from graphc.passes.simplify import simplify
 
     output = graph.outputs[0] if graph.outputs else None
     if output is None or output.shape != () or not output.dtype.is_float:
@@ -202,13 +207,11 @@ def _gradient(graph: Graph, name: str) -> str:
     sources = trainable or [node for node in inputs_of(order) if node.dtype.is_float]
     if not sources:
         raise UsageError(f"{name!r} reaches no trainable parameter and no float input")
-    gradients = grad(output, sources)
-    kind = "parameters" if isinstance(sources[0], Parameter) else "inputs"
-    text = f"the gradient by the {kind} {', '.join(str(node.name) for node in sources)}, simplified; last lines: which is which"
-    from graphc.passes.simplify import simplify
-
-    return text + "\n\n" + _named(simplify(gradients), [f"d{name}/d{node.name}" for node in sources])
+    return _listing(simplify(grad(output, sources)), [f"d/d{node.name}" for node in sources])
 
 
-def _named(nodes: Sequence[Node], names: Sequence[str]) -> str:
-    return format_graph(nodes) + "\n\n" + "\n".join(f"{name} = {node!r}" for name, node in zip(names, nodes, strict=True))
+def _listing(nodes: Sequence[Node], names: Sequence[str]) -> str:
+    """The graph, and which of its nodes are meant: ``d/dx = %3``."""
+    numbers = count()
+    labels = {node: node.name or f"%{next(numbers)}" for node in toposort(nodes)}
+    return "\n".join([format_graph(nodes), "", *(f"{name} = {labels[node]}" for name, node in zip(names, nodes, strict=True))])
