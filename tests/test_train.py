@@ -314,11 +314,13 @@ def ctrl_c(delay):
 def test_ctrl_c_in_fit(backend):
     count = gx.parameter("count", 0, dtype="int64", trainable=False)
     step, *_ = net(backend, updates={count: count + 1})
-    for delay in (0.03, 0.1):
+    for delay in (0.05, 0.3):
         count.value = 0
         given = data()
         with pytest.raises(KeyboardInterrupt) as raised, ctrl_c(delay):
             step.fit(given, epochs=50000)
+        if count.value == 0 and not hasattr(raised.value, "__notes__"):
+            continue  # a slow machine: it came before the first step
         assert raised.value.__notes__ == [f"net.fit: exactly {count.value} of 312500 steps were applied"]
         assert len(step.history.losses) == count.value
         assert np.isfinite(step.history.losses).all()
