@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from graphc import toolchain
+from graphc import __version__, toolchain
 from graphc.compile import Graph, freeze, write_c
 from graphc.ir import Node, format_graph, inputs_of, parameters_of, toposort
 from graphc.runtime import Function
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="graphc", description="A computational-graph compiler: gradients, C, train steps.")
-    parser.add_argument("--version", action="version", version=f"graphc {_version('graphc')}")
+    parser.add_argument("--version", action="version", version=f"graphc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{demo,info,show}")
 
     demo = commands.add_parser("demo", help="train a net on handwritten digits, and check everything on the way")
@@ -98,7 +98,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    facts: dict[str, Any] = {package: _version(package) for package in ("graphc", "numpy", "cffi")}
+    facts: dict[str, Any] = {"graphc": __version__, "numpy": _version("numpy"), "cffi": _version("cffi")}
     facts = {**facts, "python": sys.version.split()[0], **toolchain.describe()}
     if facts.get("OpenMP", "") is None:
         facts["OpenMP"] = "none: kernels run in one thread"

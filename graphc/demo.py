@@ -3,7 +3,9 @@
 # ruff: noqa: N803, N806  (X, W1: the letters of the formulas)
 from __future__ import annotations
 
+import errno
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ CURVES_AGREE = 1e-2
 def demo(seed: int = 0, backend: str | None = None, output: Path | None = None) -> bool:
     """Run it all; gives whether every claim held. Raises ImportError where the demo extra is missing."""
     _require("sklearn", "matplotlib", "rich")
+    folder = _folder(output)
     began = time.perf_counter()
     report = _Report()
     backend = _backend(backend)
@@ -71,8 +74,6 @@ def demo(seed: int = 0, backend: str | None = None, output: Path | None = None) 
     _race(net, step, batches)
 
     report.heading("To look at")
-    folder = toolchain.cache_directory() if output is None else output
-    folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "graphc-demo.png"
     way = _walk(net, step, batches)
     axes, surface, path = _landscape(net, data, way)
@@ -115,6 +116,15 @@ def _require(*modules: str) -> None:
     missing = [names.get(module, module) for module in modules if find_spec(module) is None]
     if missing:
         raise ImportError(f"the demo needs {' and '.join(missing)}: pip install 'graphc[demo]'")
+
+
+def _folder(output: Path | None) -> Path:
+    """Where the picture goes, made and tried before there is anything to lose."""
+    folder = toolchain.cache_directory() if output is None else output
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    return folder
 
 
 def _backend(asked: str | None) -> str:
@@ -296,10 +306,11 @@ def _race(net: _Net, step: TrainStep, batches: tuple[Array, Array]) -> None:
 
         return loop
 
+    ours = "graphc" if net.backend == "native" else "graphc without C"
     contenders: dict[str, Callable[[], Any]] = {
         "NumPy by hand": in_python(by_hand),
-        "graphc, step(X=..., labels=...) from Python": in_python(lambda X, labels: step(X=X, labels=labels)),
-        f"graphc, step.run({count}, ...)": lambda: step.run(count, X=X, labels=labels),
+        f"{ours}, step(X=..., labels=...) from Python": in_python(lambda X, labels: step(X=X, labels=labels)),
+        f"{ours}, step.run({count}, ...)": lambda: step.run(count, X=X, labels=labels),
     }
     times = dict.fromkeys(contenders, math.inf)
     for _ in range(7):
@@ -307,11 +318,11 @@ def _race(net: _Net, step: TrainStep, batches: tuple[Array, Array]) -> None:
             began = time.perf_counter()
             run()
             times[name] = min(times[name], (time.perf_counter() - began) / count)
-    base = times["NumPy by hand"]
+    base, width = times["NumPy by hand"], max(map(len, times))
     print("microseconds per step:")
     for name, seconds in times.items():
-        factor = "" if seconds == base else f"   {base / seconds:.1f} times as fast"
-        print(f"{1e6 * seconds:>10.1f}  {name:<44}{factor}".rstrip())
+        factor = f"{base / seconds:.1f} times as fast" if seconds < base else f"{seconds / base:.1f} times as long"
+        print(f"{1e6 * seconds:>10.1f}  {name:<{width}}   {factor if seconds != base else ''}".rstrip())
 
 
 # --- the landscape ------------------------------------------------------------------------------------------

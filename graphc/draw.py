@@ -123,10 +123,11 @@ def _descent(figure: Any, axes: Any, grid: tuple[Array, Array], surface: Array, 
     axes.contour(*grid, surface, levels=levels[::4], colors="white", linewidths=0.6, alpha=0.55)
     halo = [withStroke(linewidth=4, foreground="white")]
     axes.plot(*way.T, color=_ORANGE, lw=2, path_effects=halo, solid_capstyle="round")
-    for point, name, marker in ((way[0], "start", "o"), (way[-1], "trained", "*")):
-        axes.plot(*point, marker=marker, ms=9 if marker == "o" else 16, color=_ORANGE, mec="white", mew=1.4, zorder=5)
+    for point, name, marker, size in ((way[0], "start", "o", 9), (way[-1], "trained", "*", 16)):
+        axes.plot(*point, marker=marker, ms=size, color=_ORANGE, mec="white", mew=1.4, zorder=5)
         axes.annotate(
-            name, point, xytext=(10, 8), textcoords="offset points", fontweight="bold", color=_INK, path_effects=halo, zorder=6
+            name, point, xytext=(0, -20), textcoords="offset points", ha="center", fontweight="bold", color=_INK,
+            path_effects=halo, zorder=6,
         )
     axes.set(
         title="The way downhill", xlabel="first principal direction of the weights' path", ylabel="second principal direction"

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Emitted", "emit"]
 
+# An int reaches this far, and a block further.
+LARGEST = 2**31 - 2**16
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
 # Loops shorter than this many elementary operations are never shared among threads.
@@ -234,6 +236,20 @@ def _is_atom(text: str) -> bool:
     return False
 
 
+def counted(number: int, what: str) -> None:
+    """Raises :class:`ShapeError` for more than an int of C counts."""
+    if number > LARGEST:
+        raise ShapeError(f"{what.format(number)} is too large: indices are 32 bits wide, at most {LARGEST:,}")
+
+
+def extents_of(kernel: Kernel) -> list[int]:
+    """How far the loops of a kernel go."""
+    if isinstance(kernel, LoopKernel):
+        stages = (*kernel.stages, *kernel.final)
+        return [extent for loops in (kernel.outer, *(stage.loops for stage in stages)) for _, extent in loops]
+    return [kernel.m, kernel.n, kernel.k, *kernel.batch] if isinstance(kernel, ContractKernel) else []
+
+
 class Speller:
     """C text of indices and scalars, given names for axes and tensors."""
 
@@ -244,6 +260,7 @@ class Speller:
         return axis_name(axis) if self.axes is None else self.axes[axis]
 
     def index(self, index: Index) -> str:
+        counted(max(map(abs, index.bounds)), "an index up to {:,}")
         parts: list[str] = []
         for atom, factor in index.terms:
             text = self.atom(atom)
@@ -449,11 +466,10 @@ class _Emitter:
         for name, parameter in schedule.aliases.items():
             self.names.known[name] = self.names[parameter]
         self.functions = CNames([*of_header, *self.names.known.values()])
-        largest = max((type.size for type in self.types.values()), default=0)
-        if largest > 2**31 - 1:
-            raise ShapeError(
-                f"a tensor of {largest:,} elements is too large: indices are 32 bits wide, at most 2**31 - 1"
-            )
+        for type in self.types.values():
+            counted(type.size, "a tensor of {:,} elements")
+        for extent in (extent for kernel in schedule.kernels for extent in extents_of(kernel)):
+            counted(extent, "a loop over {:,} elements")
         self.threaded = False
 
     # --- the whole file ------------------------------------------------------------------------------
@@ -698,6 +714,7 @@ class _Emitter:
 
     def stage(self, stage: Stage, spell: _Lines) -> StageView:
         spell.strip = stage.lanes > 1
+        shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
         view = StageView(
             before=[spell.line(line) for line in stage.before],
             loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
@@ -712,7 +729,7 @@ class _Emitter:
             finish=[text for a in stage.accumulators for text in spell.finish(a)],
             after=[spell.line(line) for line in stage.after],
         )
-        spell.strip = False
+        spell.strip, spell.shared = False, shared
         return view
 
     # --- contractions ------------------------------------------------------------------------------------

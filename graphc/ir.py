@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from graphc.types import FLOAT64, DType, GraphError, NameClashError, TensorType, dtype_of
+from graphc.types import FLOAT64, DType, DTypeError, GraphError, NameClashError, TensorType, dtype_of
 
 __all__ = [
     "NO_GRADIENT",
@@ -280,7 +280,7 @@ class Parameter(Node):
         if array.shape != self.shape:
             raise GraphError(f"parameter {self.name!r} has shape {self.shape}, got a value of shape {array.shape}")
         if not np.can_cast(array.dtype, self._storage.dtype, "same_kind"):
-            raise TypeError(f"parameter {self.name!r} is {self.dtype}, got a value of dtype {array.dtype}")
+            raise DTypeError(f"parameter {self.name!r} is {self.dtype}, got a value of dtype {array.dtype}")
         self._storage[...] = array
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -50,10 +50,50 @@ def test_constants_keep_their_digits():
     assert abs(abs(row.symbolic) - 0.1) < 1e-15
 
 
+def test_kinks():
+    """A kink nearby is passed over, one at the point itself is named; neither is taken for a wrong gradient in silence."""
+    x = gx.input("x", (3,))
+    f = gx.sum(gx.nn.relu(x))
+    (near,) = gx.check_grad(f, {"x": [1e-7, 1, 2]}, show=False).rows
+    assert near.ok
+    assert "that near" in near.note
+    (on,) = gx.check_grad(f, {"x": [0, 1, 2]}, show=False).rows
+    assert not on.ok
+    assert "on a kink" in on.note
+
+
+def test_a_stopped_gradient_is_meant():
+    x = gx.input("x", (3,))
+    assert gx.check_grad(gx.sum(x * gx.stop_gradient(x * x)), {"x": [0.1, 1, 2]}, show=False)
+
+
+def test_parameters_of_one_name_and_a_choice():
+    a, b = gx.parameter("w", 2.0), gx.parameter("w", 3.0)
+    x = gx.input("w")
+    f = a * a * b * x
+    assert [row.name for row in gx.check_grad(f, {"w": 0.5}, show=False).rows] == ["w", "w"]
+    (row,) = gx.check_grad(f, {x: 0.5}, wrt=x, show=False).rows
+    assert abs(row.symbolic) == 12.0
+
+
+def test_where_rounding_is_all_there_is():
+    """No derivative, or one that drowns in a large function, is no error; and no excuse for a wrong one."""
+    x = gx.input("x", (3,))
+    for f in (gx.sum(x - x), 1e6 + 1e-3 * gx.sum(x)):
+        assert gx.check_grad(f, {"x": [0.1, 1, 2]}, show=False).ok
+    assert not gx.check_grad(gx.sum(gx.log(x)), {"x": [-0.1, 1, 2]}, show=False).ok
+
+
 def test_what_cannot_be_checked():
     loss, at = net()
     with pytest.raises(GradientError, match="scalar"):
         gx.check_grad(gx.input("v", (3,)))
+    with pytest.raises(InputTypeError, match="'y'"):
+        gx.check_grad(loss, {**at, "y": 1})
+    with pytest.raises(GradientError, match="reaches no"):
+        gx.check_grad(gx.constant(1.0))
+    with pytest.raises(GradientError, match="wrt"):
+        gx.check_grad(loss, at, wrt=gx.input("elsewhere"))
     with pytest.raises(InputTypeError, match="labels"):
         gx.check_grad(loss, {"X": at["X"]})
     with pytest.raises(InputValueError, match="'X'"):

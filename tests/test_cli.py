@@ -39,6 +39,40 @@ def test_demo(cache, tmp_path):
     assert "int digits(" in c_file.read_text()
 
 
+def test_five_seeds(monkeypatch, cache):
+    """What the demo promises of its accuracy, without the rest of it."""
+    from graphc import demo
+    from graphc.train import train_step
+
+    monkeypatch.setenv("GRAPHC_BUILD_DIR", str(cache))
+    for seed in range(5):
+        data, net = demo._digits(seed), demo._Net(seed, "native")
+        step = train_step(net.loss, net.optimizer, name="digits")
+        step.fit({"X": data.X, "labels": data.labels}, demo.EPOCHS, seed=seed)
+        assert demo._accuracy(net, data) >= 0.97
+
+
+def test_demo_says_what_is_missing(monkeypatch, capsys):
+    from importlib import util
+
+    from graphc.cli import main
+
+    find_spec = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name, *rest: None if name == "sklearn" else find_spec(name, *rest))
+    assert main(["demo"]) == 1
+    assert "scikit-learn: pip install 'graphc[demo]'" in capsys.readouterr().err
+
+
+def test_demo_needs_a_folder(capsys, tmp_path):
+    from graphc.cli import main
+
+    (tmp_path / "file").write_text("")
+    assert main(["demo", "--output", str(tmp_path / "file" / "sub")]) == 2
+    out, err = capsys.readouterr()
+    assert "cannot write" in err
+    assert out == ""  # said before anything is computed
+
+
 def test_demo_without_compiler(cache, tmp_path):
     bare = tmp_path / "bin"
     bare.mkdir()
@@ -82,6 +116,7 @@ def test_show(cache, stage, words):
         ("examples/circuit.py:nothing", ["nothing"]),
         ("examples/no_such_file.py:f", ["no_such_file.py"]),
         ("circuit.py", ["FILE.py:NAME"]),
+        ("examples/circuit.py:gx", ["module", "expected a node"]),
     ],
 )
 def test_wrong_questions(cache, what, words):
@@ -89,3 +124,13 @@ def test_wrong_questions(cache, what, words):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert all(word in done.stderr for word in words)
+
+
+def test_a_file_that_does_not_run(cache, tmp_path):
+    file = tmp_path / "wrong.py"
+    file.write_text('import graphc as gx\ny = gx.input("x", (3,)) + gx.input("z", (4,))\n')
+    done = graphc("show", f"{file}:y", cache=cache)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "line 2" in done.stderr
+    assert "(3,) and (4,)" in done.stderr

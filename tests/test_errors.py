@@ -105,11 +105,34 @@ def test_label_in_the_middle_of_a_run(net):
 
 
 def test_label_in_the_middle_of_a_fit(net):
+    net.step.run(3, X=net.X, labels=net.labels)
+    expected = net.values()
+    for parameter, value in zip(net.step.parameters.values(), net.before, strict=True):
+        parameter.value = value
     X, labels = np.tile(net.X, (8, 1)), np.tile(net.labels, 8)
     labels[17] = CLASSES
-    with pytest.raises(IndexOutOfRangeError, match="17"):
+    with pytest.raises(IndexOutOfRangeError, match=r"labels\[17\].*exactly 3 steps"):
         net.step.fit({"X": X, "labels": labels}, epochs=1, shuffle=False)
-    assert not net.unchanged()  # the three whole steps before are applied
+    assert all((a == b).all() for a, b in zip(net.values(), expected, strict=True))
+
+
+def test_indices_computed_inside():
+    """They are checked before anything is stored, too; a check after other kernels has the number of its own."""
+    table, count = gx.parameter("table", np.arange(5)), gx.parameter("count", 0.0)
+    k, plain = gx.input("k", (3,), "int64"), gx.input("plain", (3,), "int32")
+    outputs = [gx.take_along_axis(table, 2 * k, 0), gx.take_along_axis(table, plain, 0)]
+    f = gx.compile([k, plain], outputs, {count: count + 1, table: table + 1}, name="computed")
+    for indices, given, words in [
+        ([0, 1, 3], [0, 1, 2], "out of range.*0 <= index < 5"),
+        ([2**32, 0, 0], [0, 1, 2], "out of range"),
+        ([0, 1, 2], [0, 7, 2], r"plain\[1\] is 7"),
+    ]:
+        with pytest.raises(IndexOutOfRangeError, match=words):
+            f(indices, given)
+        assert (table.value == np.arange(5)).all()
+        assert count.value == 0
+    assert [part.tolist() for part in f([0, 1, 2], [4, 3, 0])] == [[0, 2, 4], [4, 3, 0]]
+    assert count.value == 1
 
 
 def test_fewer_rows_than_a_batch(net):
@@ -133,6 +156,8 @@ def test_graphs_that_cannot_be():
         gx.input("x", (2**31, 2**31))
     with pytest.raises(ShapeError, match="too large"):
         gx.compile([gx.input("x", (2**33,))], gx.input("x", (2**33,)) * 2)
+    with pytest.raises(ShapeError, match="loop over 2,147,483,653 elements is too large"):
+        gx.compile([gx.input("s")], gx.sum(gx.broadcast_to(gx.input("s"), (2**31 + 5,))))
 
 
 def test_training_that_cannot_be():
@@ -153,7 +178,8 @@ def test_names_that_clash():
 
 NAMES = [
     "int", "restrict", "my input", "1st", "NAN", "INFINITY", "main", "gx_expf", "args", "arena", "i", "j", "exp", "expf", "log",
-    "tile", "k0", "float", "void", "größe", "a.b", "a-b", "__x", "M_PI", "errno", "status", "threads", "b1", "x_2", "first",
+    "STEP_H", "double_args", "double_run", "DOUBLE__H", "now", "*/", "/*", "int32_t", "size_t", "class", "linux", "x y", "x_y",
+    "\n", "\u202e", "tile", "k0", "float", "void", "größe", "a.b", "a-b", "__x", "M_PI", "errno", "status", "threads", "b1", "x_2", "first",
 ]  # fmt: skip
 
 
@@ -168,7 +194,8 @@ def test_names_that_are_no_identifiers_simply_work():
         np.testing.assert_allclose(native[name], numpy[name], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["step", "main", "exp", "printf", "int", "my step!", "double", "time", "index", "2nd"])
+@pytest.mark.parametrize("name", ["step", "main", "exp", "printf", "int", "my step!", "double", "time", "index", "2nd",
+    "now", "output", "int32_t", "float_t", "expf", "isnan", "new", "x"])
 def test_function_names_simply_work(name):
     x = gx.input("x")
     f = gx.compile([x], gx.exp(x), name=name)
