@@ -326,7 +326,7 @@ def _race(net: _Net, step: TrainStep, batches: tuple[Array, Array]) -> None:
 
 
 # --- the landscape ------------------------------------------------------------------------------------------
-def _walk(net: _Net, step: TrainStep, batches: tuple[Array, Array], every: int = 4) -> Array:
+def _walk(net: _Net, step: TrainStep, batches: tuple[Array, Array], every: int = 10) -> Array:
     """The training once more, the weights looked at after every few steps: (points, weights)."""
     net.restart(step)
     points = [net.weights()]
@@ -337,7 +337,7 @@ def _walk(net: _Net, step: TrainStep, batches: tuple[Array, Array], every: int =
     return np.array(points)
 
 
-def _landscape(net: _Net, data: _Data, way: Array, cells: int = 41) -> tuple[tuple[Array, Array], Array, Array]:
+def _landscape(net: _Net, data: _Data, way: Array, cells: int = 31) -> tuple[tuple[Array, Array], Array, Array]:
     """The loss on the plane through the trained weights in which the way lies best (its two principal directions).
 
     Gives the two axes, the loss on their grid, and the way seen in that plane. The plane is a graph like any other:
@@ -351,7 +351,7 @@ def _landscape(net: _Net, data: _Data, way: Array, cells: int = 41) -> tuple[tup
     middle, half = (path.max(0) + path.min(0)) / 2, 0.62 * float(np.ptp(path, axis=0).max())
     grid = np.linspace(middle - half, middle + half, cells)
 
-    rows = slice(None, None, 3)
+    rows = slice(None, None, 4)
     a, b = fe.input("a"), fe.input("b")
     ends, first, second = (_split(net, vector, name) for vector, name in zip((end, *directions), "ouv", strict=True))
     weights = [o + a * u + b * v for o, u, v in zip(ends, first, second, strict=True)]

@@ -473,7 +473,9 @@ class Namer:
     """Gives names to the values that are used twice or belong to an outer depth; all others are written in place.
 
     taken: names of arrays, which no value may have. volatile: parameters that are updated; their old value is read
-    into a name before anything is stored. A load that is guarded stays inside of its guard.
+    into a name before anything is stored. A load that is guarded stays inside of its guard; one that is
+    chosen by a ``where`` is read before it, for vectors read it either way and gcc 12 miscompiles a sum in lanes of
+    ``c ? a[i] : 0`` (tests/test_schedule.py keeps the case).
     """
 
     def __init__(self, taken: set[str], volatile: set[str], rounds: frozenset[int]) -> None:
@@ -526,6 +528,12 @@ class Namer:
         for stage, order in zip(stages, orders, strict=True):
             several = len(stage.body) + len(stage.after) > 1
             inside = {arg for scalar in order if scalar.op == "guard" for arg in scalar.args}
+            chosen: set[Scalar] = set()  # what is computed on one branch of a choice only
+            for scalar in reversed(order):
+                if scalar.op == "where":
+                    chosen.update(scalar.args[1:])
+                elif scalar in chosen and scalar.op != "guard":
+                    chosen.update(scalar.args)
             before: list[Line] = []
             body: list[Line] = []
             for scalar in order:
@@ -534,7 +542,7 @@ class Namer:
                 length[scalar] = 1 + sum(length.get(arg, 0) for arg in scalar.args if not arg.name)
                 if scalar.op == "load":
                     old = several and scalar.tensor in self.volatile and scalar not in inside
-                    wanted = (uses[scalar] > 1 and bool(scalar.variables)) or old
+                    wanted = (bool(scalar.variables) and (uses[scalar] > 1 or scalar in chosen)) or old
                 else:
                     old = several and scalar.op == "guard" and scalar.args[0].tensor in self.volatile
                     outer = self.depth(scalar) < deepest[scalar]

@@ -1,0 +1,72 @@
+"""What the schedule decides: what is fused, what is written in place, and a case that a compiler got wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc.compile import freeze
+from graphc.pipeline import stages
+from graphc.schedule.kernels import ContractKernel, CopyKernel, LoopKernel
+
+
+def schedule(outputs, updates, inputs=()):
+    return stages(freeze(list(inputs), tuple(outputs), tuple(f"o{k}" for k in range(len(outputs))), "list", updates, "f"))[2]
+
+
+def test_a_net_is_a_few_kernels():
+    W1, b1 = gx.parameter("W1", gx.init.he_normal((64, 32), seed=0)), gx.parameter("b1", np.zeros(32))
+    W2, b2 = gx.parameter("W2", gx.init.he_normal((32, 10), seed=1)), gx.parameter("b2", np.zeros(10))
+    X, labels = gx.input("X", (16, 64)), gx.input("labels", (16,), dtype="int32")
+    loss = gx.mean(gx.nn.softmax_cross_entropy(gx.nn.relu(X @ W1 + b1) @ W2 + b2, labels))
+    step = gx.train_step(loss, gx.optim.SGD(0.1, momentum=0.9), name="net")
+    kinds = [kernel.kind for kernel in step.kernels]
+    assert kinds.count("contraction") == 5  # two forward, three backward; bias, mask and update are in their store steps
+    assert kinds.count("loops") == 2  # softmax with its gradient and the last bias, and the first bias
+    assert "copy" not in kinds
+
+
+def test_in_place_where_the_old_value_is_not_needed():
+    W, V = gx.parameter("W", np.ones((3, 3))), gx.parameter("V", np.ones((3, 3)))
+    assert set(schedule([], {W: W - 0.1 * W}).aliases.values()) == {"W"}
+    assert set(schedule([gx.sum(W)], {W: W * 2}).aliases.values()) == {"W"}
+    for updates in ({W: W.T * 2}, {W: W @ W}, {W: gx.sum(W) + W[::-1]}):
+        made = schedule([], updates)
+        assert not made.aliases
+        assert any(isinstance(kernel, CopyKernel) for kernel in made.kernels)
+    swapped = schedule([], {W: V, V: W})
+    assert sum(isinstance(kernel, CopyKernel) for kernel in swapped.kernels) >= 1
+
+
+def test_readers_come_before_the_writer():
+    W = gx.parameter("W", np.ones((8, 8)))
+    X = gx.input("X", (4, 8))
+    made = schedule([X @ W], {W: W - X.T @ X}, [X])
+    writer = next(k for k in made.kernels if isinstance(k, ContractKernel) and k.name == "new_W")
+    assert made.kernels.index(writer) == len(made.kernels) - 1
+
+
+def test_a_softmax_is_one_pass():
+    x = gx.input("x", (40, 100))
+    (kernel,) = schedule([gx.nn.softmax(x)], {}, [x]).kernels
+    assert isinstance(kernel, LoopKernel)
+    assert kernel.outer == ((0, 40),)
+
+
+@pytest.mark.parametrize("length", [33, 100, 600, 9000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_of_what_is_chosen(length, dtype):
+    """gcc 12 miscompiles a sum in lanes of ``c ? a[i] : 0`` where the load stands inside of the choice."""
+    rng = np.random.default_rng(0)
+    a, b = gx.input("a", (5, length), dtype=dtype), gx.input("b", (5, length), dtype=dtype)
+    outputs = [
+        gx.sum(gx.where(b > 0, a, 0), axis=1),
+        gx.sum(gx.where(b > 0, a * 2, b)),
+        gx.sum(gx.where(b > 0, gx.where(a > 0, a, 0), -b), axis=0),
+    ]
+    given = [rng.standard_normal((5, length)).astype(dtype) for _ in range(2)]
+    native = gx.compile([a, b], outputs, name="chosen")(*given)
+    reference = gx.compile([a, b], outputs, name="chosen", backend="numpy")(*given)
+    for got, expected in zip(native, reference, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-4 if dtype == "float32" else 1e-12)
