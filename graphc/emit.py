@@ -41,6 +41,7 @@ from graphc.schedule.kernels import (
     Stage,
     Store,
     reads_of,
+    roots_of,
 )
 from graphc.schedule.schedule import stores_of
 from graphc.types import BOOL, FLOAT32, INT64, DType, ShapeError, TensorType
@@ -56,6 +57,8 @@ LARGEST = 2**31 - 2**16
 STACK_BYTES = 2048
 # Loops shorter than this many elementary operations are never shared among threads.
 OPERATIONS_PER_THREAD = 400_000
+# The same where another kernel of the step has threads anyway, so that they are awake.
+OPERATIONS_PER_AWAKE_THREAD = 40_000
 
 
 @dataclass(frozen=True)
@@ -564,6 +567,7 @@ class _Emitter:
         life: dict[str, list[int]] = {}
         spans: list[Span] = []
         self.tilings: dict[int, tuple[tiling.Operand, tiling.Operand, tiling.Tiling]] = {}
+        self.awake = any(self.wakes_threads(kernel) for kernel in kernels)
         for number, kernel in enumerate(kernels):
             for name in (*reads_of(kernel), *stores_of(kernel)):
                 if name in self.types and name not in outside:
@@ -709,8 +713,19 @@ class _Emitter:
             not all(a.block for a in kernel.accumulators) or extent < 4 * kernel.accumulators[0].block
         ):
             return False
+        least = OPERATIONS_PER_AWAKE_THREAD if self.awake else OPERATIONS_PER_THREAD
+        return self.operations(kernel) > 2 * least and extent >= 2 * self.model.cores
+
+    def operations(self, kernel: LoopKernel) -> int:
+        """What the rounds of a kernel take, in elementary operations or elements moved."""
         moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
-        return max(self.flops(kernel), moved) > 2 * OPERATIONS_PER_THREAD and extent >= 2 * self.model.cores
+        return max(self.flops(kernel), moved)
+
+    def wakes_threads(self, kernel: Kernel) -> bool:
+        """Whether a kernel alone is worth waking threads for."""
+        if isinstance(kernel, ContractKernel):
+            return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
+        return isinstance(kernel, LoopKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
 
     def stage(self, stage: Stage, spell: _Lines) -> StageView:
         spell.strip = stage.lanes > 1
@@ -742,7 +757,7 @@ class _Emitter:
         left = self.operand(kernel, kernel.left, first, first + 2, ("i", "k"))
         right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
         batch = [(batch_name(b), extent) for b, extent in enumerate(kernel.batch)]
-        chosen = tiling.choose_tiling(kernel.m, kernel.n, kernel.k, str(kernel.dtype), self.model, left, right, batch)
+        chosen = tiling.choose_tiling(kernel.m, kernel.n, kernel.k, str(kernel.dtype), self.model, left, right, batch, awake=self.awake)
         self.threaded = self.threaded or bool(chosen.parallel)
         return left, right, chosen
 
@@ -809,7 +824,23 @@ class _Emitter:
             workspace="workspace",
             threads="threads" if chosen.parallel else "1",
             flipped=kernel.flipped,
+            fetched=self.fetched(kernel) if chosen.panels > 1 and not kernel.flipped else (),
         )
+
+    def fetched(self, kernel: ContractKernel) -> tuple[str, ...]:
+        """Where the epilogue reads and writes rows of tensors that the first cache does not hold."""
+        i, j = len(kernel.batch), len(kernel.batch) + 1
+        axes = {**self.axes_of(kernel), j: "j0"}
+        speller = ScalarSpeller(self.names, self.types, axes, self.by_value)
+        places = [(line.tensor, line.index) for line in kernel.epilogue if isinstance(line, Store)]
+        roots = [root for line in kernel.epilogue for root in roots_of(line)]
+        places += [(s.tensor, s.index) for root in roots for s in self.walk(root) if s.op == "load"]
+        found = [
+            f"{self.names[tensor]} + {speller.index(index)}"
+            for tensor, index in places
+            if index.factor(j) == 1 and index.factor(i) and self.types[tensor].nbytes > self.model.l1_bytes
+        ]
+        return tuple(dict.fromkeys(found))
 
     # --- reports -----------------------------------------------------------------------------------------
     def report(self, kernel: Kernel) -> KernelReport:

@@ -21,6 +21,7 @@ __all__ = [
     "choose_tiling",
     "micro_kernels",
     "transposed_dtypes",
+    "wakes_threads",
 ]
 
 ELEMENT_BYTES = {"float32": 4, "float64": 8}
@@ -39,10 +40,24 @@ LOCAL_NAMES = frozenset((
 # What a first-level TLB reaches: 64 pages. A tile that walks down a longer column misses it at every step.
 TLB_BYTES = 64 * 4096
 
+# Rows of B so far apart are not fetched ahead by the hardware; a register tile does it for the next panel, unless its
+# loop is over before anything could arrive.
+PAGE_BYTES = 4096
+LATENCY_IN_K = 32
+
 # Measured (2 cores, AVX-512, gcc 12 and its libgomp): sharing a loop costs about 1 us while the other thread still
 # spins from the last one, 100 us once it sleeps. A million multiply-adds are 9 us on one core: below this per thread
 # the second thread gains little at best and costs much at worst.
 MULTIPLY_ADDS_PER_THREAD = 1_000_000
+
+# The same where another kernel of the step has threads anyway, so that they are awake.
+MULTIPLY_ADDS_PER_AWAKE_THREAD = 100_000
+
+# Packing fewer elements than this takes less than sharing it.
+PACKED_PER_THREAD = 16_384
+
+# Reading and writing an element of the result takes as long as so many multiply-adds.
+MULTIPLY_ADDS_PER_RESULT = 24
 
 # Up to so many multiply-adds, packing an operand costs more than three nested loops take.
 PLAIN_MULTIPLY_ADDS = 1024
@@ -105,6 +120,9 @@ class Tiling:
     a_row: int  # the strides with which the register tile walks A and B
     a_k: int
     b_k: int
+    rows_first: bool  # tile by tile along the rows of the result, all of B in cache; else panel by panel of B
+    b_first: bool  # all of B is packed before any row
+    share_packing: bool  # by all threads
     transpose_b: bool  # memory of B runs along k, so that packing transposes it
     panel_depth: int  # rows of a packed panel, with room for whole blocks to transpose
     a_shared: bool
@@ -114,6 +132,7 @@ class Tiling:
     shared_elements: int
     part_elements: int
     workspace_bytes: int
+    ahead: int = 0  # how far on the panel of B is that the register tile fetches meanwhile
     plain: bool = False  # so small that three nested loops do it
 
     @property
@@ -137,6 +156,7 @@ class MicroKernel:
     unit_rows: bool  # rows of A side by side in memory
     masked: bool  # the last vector of B is partial
     resume: bool  # starts from the sums in the tile, not from zero
+    ahead: int  # the next panel of B, so many elements on, is fetched meanwhile
 
     @property
     def ctype(self) -> str:
@@ -149,6 +169,7 @@ class MicroKernel:
     @property
     def name(self) -> str:
         variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
+        variants += "_ahead" * bool(self.ahead)
         return f"{self.prefix}_tile_{self.rows}x{self.vectors * self.lanes}{variants}"
 
 
@@ -172,6 +193,7 @@ class Contraction:
     workspace: str = ""  # C expression: 64-byte aligned, tiling.workspace_bytes long
     threads: str = "1"  # C expression: how many threads may run, at least 1
     flipped: bool = False  # the epilogue stores neighbours along i
+    fetched: tuple[str, ...] = ()  # elements in row i, column j0, from which the epilogue reads or writes a row
 
     @property
     def ctype(self) -> str:
@@ -212,7 +234,7 @@ class Contraction:
                     continue
                 vectors = -(-columns // t.lanes)
                 masked = bool(columns % t.lanes) and not t.pack_b
-                kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.blocked_k)
+                kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.blocked_k, t.ahead)
                 tests = [f"rows == {rows}"] * bool(full_rows and rest_rows)
                 tests += [f"columns == {columns}"] * bool(full_columns and rest_columns)
                 cases.append((kernel, " && ".join(tests)))
@@ -250,8 +272,11 @@ def choose_tiling(
     pack_a: str | None = None,
     pack_b: bool | None = None,
     parallel: str | None = None,
+    rows_first: bool | None = None,
+    awake: bool = False,
 ) -> Tiling:
-    """The tiling for one contraction; a keyword overrules the choice (for tests and measurements)."""
+    """The tiling for one contraction; ``awake``: threads are at work in this step anyway. The other keywords overrule
+    the choice (for tests and measurements)."""
     chosen_by_hand = bool(mr or nv or kc or mc) or (pack_a, pack_b, parallel) != (None, None, None)
     size = ELEMENT_BYTES[dtype]
     lanes = model.lanes(dtype)
@@ -263,8 +288,11 @@ def choose_tiling(
     width = nv * lanes
     panels = max(1, -(-n // width))
 
+    if rows_first is None:
+        rows_first = panels > 1 and not (mc or kc) and k * n * size <= model.l1_bytes
     if parallel is None:
-        parallel = parallel_axis(m, n, k, items, mr, panels, model)
+        parallel = parallel_axis(m, n, k, items, mr, panels, model, awake)
+        parallel = "rows" if rows_first and parallel == "columns" else parallel
     max_parts = model.cores if parallel else 1
 
     b_in_place = b.kind == "direct" and b.col_stride == 1
@@ -281,7 +309,8 @@ def choose_tiling(
     kc = max(1, min(kc, k))
     blocked_k = kc < k
     if not mc:
-        mc = max(mr, model.l2_bytes // (max(1, k) * size) // mr * mr) if pack_a else m
+        most = max(mr, model.l2_bytes // (max(1, k) * size) // mr * mr) if pack_a else m
+        mc = mr if rows_first else most
     mc = -(-min(mc, m) // mr) * mr
 
     if pack_a == "rows":
@@ -298,30 +327,35 @@ def choose_tiling(
         pack_a, pack_b, blocked_k = "", False, False
 
     # The workspace: what all parts read (packed once), then what each part has for itself.
-    shared, own = Offsets(size), Offsets(size)
-    b_shared = bool(pack_b) and parallel == "rows"
+    shared = Offsets(size)
+    own = Offsets(size) if parallel else shared
+    b_first = bool(pack_b) and (parallel == "rows" or rows_first)
     a_shared = bool(pack_a) and parallel == "columns"
     panel_offset = 0
     transpose_b = bool(pack_b) and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k"
-    panel_depth = k if b_shared else kc
+    panel_depth = k if b_first else kc
     if transpose_b:
         kc = -(-kc // lanes) * lanes if blocked_k else kc
         panel_depth = -(-panel_depth // lanes) * lanes
     if pack_b:
-        panel_offset = shared.take(panels * width * panel_depth) if b_shared else own.take(panel_depth * width)
+        panel_offset = shared.take(panels * width * panel_depth) if b_first else own.take(panel_depth * width)
     a_offset = 0
     if pack_a:
         a_elements = mc * (a_row if pack_a == "rows" else k)
         a_offset = shared.take(a_elements) if a_shared else own.take(a_elements)
     sums_offset = own.take(mc * width) if blocked_k else 0
 
+    far_rows = not pack_b and panels > 1 and b.row_stride * size >= PAGE_BYTES and k > LATENCY_IN_K
+
     return Tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
         max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
-        transpose_b=transpose_b, panel_depth=panel_depth,
+        rows_first=rows_first, b_first=b_first,
+        share_packing=bool(parallel) and b_first and k * n >= PACKED_PER_THREAD * 2, transpose_b=transpose_b, panel_depth=panel_depth,
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
-        shared_elements=shared.total, part_elements=own.total,
-        workspace_bytes=(shared.total + own.total * max_parts) * size, plain=plain,
+        shared_elements=shared.total, part_elements=own.total if parallel else 0,
+        workspace_bytes=(shared.total + own.total * max_parts * bool(parallel)) * size,
+        ahead=width if far_rows else 0, plain=plain,
     )  # fmt: skip
 
 
@@ -380,9 +414,20 @@ def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tup
     return min(shapes, key=lambda shape: (cost(*shape), shape))
 
 
-def parallel_axis(m: int, n: int, k: int, items: int, mr: int, panels: int, model: TargetModel) -> str:
+def work(m: int, n: int, k: int, items: int) -> int:
+    """What a contraction takes, in multiply-adds."""
+    return m * n * (k + MULTIPLY_ADDS_PER_RESULT) * items
+
+
+def wakes_threads(m: int, n: int, k: int, items: int, model: TargetModel) -> bool:
+    """Whether a contraction alone is worth waking threads for."""
+    return model.cores > 1 and work(m, n, k, items) >= 2 * MULTIPLY_ADDS_PER_THREAD
+
+
+def parallel_axis(m: int, n: int, k: int, items: int, mr: int, panels: int, model: TargetModel, awake: bool) -> str:
     """Which loop the threads share, or none."""
-    if model.cores < 2 or m * n * k * items < 2 * MULTIPLY_ADDS_PER_THREAD:
+    least = MULTIPLY_ADDS_PER_AWAKE_THREAD if awake else MULTIPLY_ADDS_PER_THREAD
+    if model.cores < 2 or work(m, n, k, items) < 2 * least:
         return ""
     if items >= model.cores:
         return "batch"
