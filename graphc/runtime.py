@@ -44,7 +44,7 @@ import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
 from graphc.evaluate import program as reference_program
-from graphc.frontend import aligned_empty
+from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array, Node, Parameter
 from graphc.types import (
     BOOL,
