@@ -8,11 +8,13 @@
 [-12.0, -4.0, -4.0, 3.0]
 """
 
+from graphc import elementwise as _elementwise
 from graphc import frontend as _frontend
 from graphc import init, nn, optim
 from graphc.check import check_grad
 from graphc.compile import compile
 from graphc.draw import draw
+from graphc.elementwise import *  # noqa: F403
 from graphc.evaluate import evaluate
 from graphc.frontend import *  # noqa: F403 (its __all__ is ours)
 from graphc.ops import pointwise as _pointwise
@@ -25,6 +27,7 @@ from graphc.types import GraphcError
 __version__ = "0.1.0"
 
 __all__ = [
+    *_elementwise.__all__,
     *_frontend.__all__,
     *_pointwise.__all__,
     "GraphcError",

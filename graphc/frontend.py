@@ -15,8 +15,6 @@ from graphc.ops.pointwise import (
     cast,
     divide,
     meet,
-    multiply,
-    power_,
 )
 from graphc.ops.structural import PARAMETER, contract, gather, input_, permute, reduce, slice_, stop_gradient
 from graphc.ops.structural import broadcast_to as _broadcast_to
@@ -47,9 +45,7 @@ __all__ = [
     "mean",
     "min",
     "parameter",
-    "power",
     "reshape",
-    "square",
     "squeeze",
     "stop_gradient",
     "sum",
@@ -105,40 +101,6 @@ def aligned_empty(shape: tuple[int, ...], dtype: DType, alignment: int = 64) -> 
 def constant(value: Any, dtype: Any = None) -> Node:
     """A node of a fixed value. Without ``dtype``: float32 for Python floats, else that of the array."""
     return as_node(value, None if dtype is None else dtype_of(dtype))
-
-
-# --- arithmetic that is composed ------------------------------------------------------------------------
-@operator("power")
-def power(base: Any, exponent: Any) -> Node:
-    """``base ** exponent``. A static integer exponent is multiplied out: exact for ints, any base for floats."""
-    if isinstance(exponent, int | np.integer) and not isinstance(exponent, bool) and -64 <= exponent <= 64:
-        node = as_node(base)
-        if exponent < 0:
-            return divide(1, power(node, -exponent))
-        result: Node | None = None
-        factor, left = node, int(exponent)
-        while left:
-            if left & 1:
-                result = factor if result is None else multiply(result, factor)
-            left >>= 1
-            factor = multiply(factor, factor) if left else factor
-        return _broadcast_to(as_node(1, node.dtype), node.shape) if result is None else result
-    if isinstance(exponent, float) and exponent.is_integer() and -64 <= exponent <= 64:
-        node = as_node(base)
-        return power(node if node.dtype.is_float else cast(node, FLOAT32), int(exponent))
-    return power_(base, exponent)
-
-
-@operator("positive")
-def positive(x: Any) -> Node:
-    """``+x``: x itself."""
-    return as_node(x)
-
-
-@operator("square")
-def square(x: Any) -> Node:
-    """``x * x``."""
-    return multiply(x, x)
 
 
 # --- shape ------------------------------------------------------------------------------------------

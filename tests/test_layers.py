@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 ORDER = """
     types ir
     ops ops.structural ops.pointwise
-    frontend nn init optim evaluate
+    elementwise frontend nn init optim evaluate
     passes passes.retype passes.grad passes.simplify
     runtime
     lower lower.index lower.equations lower.lower
