@@ -101,7 +101,8 @@ public reinterpret_cast requires static_cast template this throw try typeid type
 linux unix i386 float_t double_t wchar_t char8_t char16_t char32_t""".split()
 # What the templates declare or call.
 _OURS = """args now arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last
-parts part ok""".split()
+parts part ok
+floor floorf ceil ceilf trunc truncf rint rintf fmod fmodf copysign copysignf""".split()
 # The functions of the C library: good names for variables, but not for a function.
 _LIBRARY = (
     [
@@ -329,10 +330,10 @@ class ScalarSpeller(Speller):
         assert isinstance(op, Pointwise)
         dtype = scalar.args[-1].dtype
         text = op.c if dtype.is_float or dtype is BOOL else op.c_int
-        call = re.match(r"\w*\{f\}\(|\w+\(", text)
+        call = re.match(r"\w+(\{[fd]\})?\(", text)
         unsigned = "uint64_t" if dtype is INT64 else "uint32_t"
         return text.format(
-            *(args if call else map(enclosed, args)), f="f" if dtype is FLOAT32 else "", t=dtype.ctype, u=unsigned
+            *(args if call else map(enclosed, args)), f="f" if dtype is FLOAT32 else "", d=dtype, t=dtype.ctype, u=unsigned
         )
 
     def element(self, tensor: str, index: Index) -> str:
@@ -368,7 +369,9 @@ def helpers_used(texts: Iterable[str]) -> set[str]:
 def includes_of(texts: Iterable[str], vector_math: Sequence[str]) -> list[str]:
     """The headers of the C library that the text needs."""
     text = "\n".join(texts)
-    needs_math = vector_math or re.search(r"\b(fabsf?|sqrtf?|NAN|INFINITY)\b", text)
+    needs_math = vector_math or re.search(
+        r"\b(fabsf?|sqrtf?|floorf?|ceilf?|truncf?|rintf?|fmodf?|copysignf?|NAN|INFINITY)\b", text
+    )
     return ["math.h"] * bool(needs_math) + ["string.h"] * bool(vector_math or "memcpy(" in text)
 
 
@@ -488,6 +491,7 @@ class _Emitter:
         tables = [self.table(name) for name in self.constants]
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
+        helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)))
         context = {
             "name": self.schedule.name,
             "functions": functions,
@@ -497,7 +501,7 @@ class _Emitter:
             "vector_bytes": self.model.vector_bytes,
             "transposed": tiling.transposed_dtypes(contractions),
             "math_used": vector,
-            "helpers": sorted(used - set(vector)),
+            "helpers": helpers,
             "inputs": [self.field(name, False) for name in self.inputs],
             "parameters": [self.field(name, name in self.updated) for name in self.parameters],
             "outputs": [self.field(name, True) for name in self.outputs],
@@ -513,7 +517,7 @@ class _Emitter:
                 }
                 for n in self.in_arena
             ],
-            "includes": includes_of([*texts, *values], vector),
+            "includes": includes_of([*texts, *values, helpers], vector),
             "prelude": bool(
                 contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in texts)
             ),

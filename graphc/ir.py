@@ -201,13 +201,23 @@ class Node:
     __neg__, __pos__, __abs__ = _method("negative"), _method("positive"), _method("abs")
     __lt__, __le__ = _method("less"), _method("less_equal")
     __gt__, __ge__ = _method("greater"), _method("greater_equal")
-    __and__, __rand__ = _method("logical_and"), _reflected("logical_and")
-    __or__, __ror__ = _method("logical_or"), _reflected("logical_or")
-    __invert__ = _method("logical_not")
+    __mod__, __rmod__ = _method("remainder"), _reflected("remainder")
+    __floordiv__, __rfloordiv__ = _method("floor_divide"), _reflected("floor_divide")
+    __divmod__, __rdivmod__ = _method("divmod"), _reflected("divmod")
+    __and__, __rand__ = _method("bitwise_and"), _reflected("bitwise_and")
+    __or__, __ror__ = _method("bitwise_or"), _reflected("bitwise_or")
+    __xor__, __rxor__ = _method("bitwise_xor"), _reflected("bitwise_xor")
+    __lshift__, __rlshift__ = _method("left_shift"), _reflected("left_shift")
+    __rshift__, __rrshift__ = _method("right_shift"), _reflected("right_shift")
+    __invert__ = _method("invert")
     __getitem__ = _method("getitem")
     sum, mean, max, min = _method("sum"), _method("mean"), _method("max"), _method("min")
     argmax, argmin = _method("argmax"), _method("argmin")
     reshape, transpose, astype = _method("reshape"), _method("transpose"), _method("astype")
+    clip, round = _method("clip"), _method("round")
+
+    def __round__(self, digits: int | None = None) -> Node:
+        return self.round(digits or 0)
 
     def __len__(self) -> int:
         if not self.shape:

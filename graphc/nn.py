@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphc import frontend as fe
+from graphc.frontend.elementwise import square
 from graphc.ir import Node
 from graphc.ops.pointwise import as_node, cast, equal, exp, expm1, log, relu, sigmoid, tanh, where
 from graphc.ops.structural import iota, stop_gradient
@@ -112,4 +113,4 @@ def multiclass_hinge(scores: Any, labels: Any, margin: float = 1.0) -> Node:
 
 def squared_error(predictions: Any, targets: Any) -> Node:
     """``(predictions - targets) ** 2``, elementwise."""
-    return fe.square(_float(predictions) - targets)
+    return square(_float(predictions) - targets)

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 ORDER = """
     types ir
     ops ops.structural ops.pointwise
-    frontend.sources frontend.arithmetic frontend.movement frontend.indexing frontend.reductions frontend.contractions
+    frontend.sources frontend.elementwise frontend.movement frontend.indexing frontend.reductions frontend.contractions
     frontend nn init optim evaluate
     passes passes.retype passes.grad passes.simplify
     runtime

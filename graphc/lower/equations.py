@@ -279,6 +279,8 @@ def format_operand(operand: Operand) -> str:
 INFIX = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "less": "<", "less_equal": "<=",
     "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=", "logical_and": "&", "logical_or": "|",
+    "logical_xor": "^", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "left_shift": "<<", "right_shift": ">>",
+    "remainder": "%", "floor_divide": "//",
 }  # fmt: skip
 
 

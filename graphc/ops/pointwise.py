@@ -1,9 +1,9 @@
 """Pointwise operations. Each is one statement: type rule, NumPy reference, derivative, C and sampling domain.
 
 To add one, write one more statement here; it is then a function of ``graphc``, differentiates, compiles, and
-is tested over its domain like all the others. In the C text ``{0}``, ``{1}`` stand for the operands and ``{f}`` for
-the suffix of the C dialect of the dtype (``f`` for float32, nothing for float64); names with ``gx_`` are
-helpers of ``templates/math.h.j2``, emitted only when used.
+is tested over its domain like all the others. In the C text ``{0}``, ``{1}`` stand for the operands, ``{f}`` for
+the suffix of the C dialect of the dtype (``f`` for float32, nothing for float64) and ``{d}`` for its name; names with
+``gx_`` are helpers of ``templates/helpers.h.j2`` and ``templates/math/``, emitted only when used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from graphc.ir import Array, Node, Op, make, operator, register
 from graphc.ops.structural import broadcast_to, constant
 from graphc.types import (
     BOOL,
+    DTYPES,
     FLOAT32,
     FLOAT64,
     INT32,
@@ -106,33 +107,44 @@ class Pointwise(Op):
         if self.takes == "select":
             condition, *rest = args
             rest = meet(rest)
-            return make(self, *spread([_truth(condition), *rest]))
-        nodes = [_truth(arg) for arg in args] if self.takes == "bool" else meet(args)
+            return make(self, *spread([_condition(condition), *rest]))
+        nodes = [cast(as_node(arg), BOOL) for arg in args] if self.takes == "bool" else meet(args)
         if self.takes == "float" and not nodes[0].dtype.is_float:
             nodes = [cast(node, FLOAT32) for node in nodes]
-        elif self.takes == "number" and nodes[0].dtype is BOOL:
+        elif self.takes in ("number", "int") and nodes[0].dtype is BOOL:
             nodes = [cast(node, INT32) for node in nodes]
         return make(self, *spread(nodes))
 
 
-def _truth(value: Any) -> Node:
+def _condition(value: Any) -> Node:
     node = as_node(value)
     if node.dtype is not BOOL:
         raise DTypeError(f"expected a bool node such as `x > 0`, got {node!r}")
     return node
 
 
+# What an operation may ask of its operands: the dtypes that a node of it has, and how an error says that.
+_TAKES: dict[str, tuple[Sequence[DType], str]] = {
+    "float": ((FLOAT32, FLOAT64), "floats"),
+    "number": ((FLOAT32, FLOAT64, INT32, INT64), "numbers"),
+    "int": ((INT32, INT64), "ints"),
+    "bits": ((INT32, INT64, BOOL), "ints or bools"),
+    "bool": ((BOOL,), "bools"),
+    "any": (DTYPES, "operands"),
+    "select": (DTYPES, "operands"),
+}
+
+
 def _infer(name: str, takes: str, gives: DType | None) -> Callable[..., TensorType]:
-    def accepts(dtype: DType) -> bool:
-        return {"float": dtype.is_float, "number": dtype is not BOOL, "bool": dtype is BOOL}.get(takes, True)
+    accepted, what = _TAKES[takes]
 
     def infer(*types: TensorType) -> TensorType:
         if takes == "select":
             if types[0].dtype is not BOOL or types[0].shape != types[1].shape:
                 raise DTypeError(f"{name} takes a bool condition of the shape of its operands, got {types[0]}")
             types = types[1:]
-        if any(type != types[0] for type in types) or not accepts(types[0].dtype):
-            raise DTypeError(f"{name} does not take {', '.join(map(str, types))}")
+        if any(type != types[0] for type in types) or types[0].dtype not in accepted:
+            raise DTypeError(f"{name} takes {what} of one type, got {', '.join(map(str, types))}")
         return TensorType(types[0].shape, gives or types[0].dtype)
 
     return infer
@@ -153,7 +165,8 @@ def pointwise(
 ) -> Pointwise:
     """Declare a pointwise operation.
 
-    takes: "float" (ints become float32), "number", "bool", "any", or "select" (a bool, then two of any dtype).
+    takes: "float" (ints and bools become float32), "number" (bools become int32), "int" (the same, no floats), "bits" (ints
+    and bools), "bool" (what is not zero is true), "any", or "select" (a bool, then two of any dtype).
     reference: the NumPy function, in the dtype it is given. derivative: ``(g, y, *operands)`` to one cotangent
     per operand (None for zero). c: the scalar C; c_int: the same for ints where it differs. gives: the dtype of the
     result if it is not that of the operands. cost: in machine operations, for the choice between storing and computing again.
@@ -172,6 +185,13 @@ def pointwise(
     return op
 
 
+def alias(op: Pointwise, *names: str) -> Pointwise:
+    """The operation under further names of NumPy's; the array-API standard and the functions of Python have their own."""
+    for name in names:
+        operator(name)(op)
+    return op
+
+
 def _zero(*operands: Any) -> list[None]:
     return [None] * (len(operands) - 2)
 
@@ -179,6 +199,11 @@ def _zero(*operands: Any) -> list[None]:
 def _wrapping(symbol: str) -> str:
     """Integer arithmetic that wraps as NumPy's does; plain signed overflow has no meaning in C."""
     return f"({{t}})(({{u}}){{0}} {symbol} ({{u}}){{1}})"
+
+
+def _whole(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function that rounds floats; ints are whole already (older NumPys make them floats)."""
+    return lambda x: function(x) if x.dtype.kind == "f" else x
 
 
 ALL, SMALL, POSITIVE, UNIT = (-3.0, 3.0), (-1.5, 1.5), (0.2, 4.0), (-0.9, 0.9)
@@ -196,14 +221,22 @@ divide = pointwise("divide", takes="float", reference=np.divide, c="{0} / {1}", 
                    derivative=lambda g, y, a, b: [g / b, -(g / b) * y])
 negative = pointwise("negative", takes="number", reference=np.negative, c="-{0}", c_int="({t})(0u - ({u}){0})", domain=(ALL,),
                      derivative=lambda g, y, x: [-g])
-abs = pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
-                derivative=lambda g, y, x: [g * sign(x)])
+abs = alias(pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
+                      derivative=lambda g, y, x: [g * sign(x)], doc="The absolute value; the gradient at 0 is 0."), "absolute", "fabs")
 sign: Pointwise = pointwise("sign", takes="number", reference=np.sign, c="gx_sign{f}({0})", c_int="({t})(({0} > 0) - ({0} < 0))", domain=(ALL,),
                  derivative=_zero)
-maximum = pointwise("maximum", takes="number", reference=np.maximum, c="gx_max{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
-                    domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, greater))
-minimum = pointwise("minimum", takes="number", reference=np.minimum, c="gx_min{f}({0}, {1})", c_int="({0} < {1} ? {0} : {1})",
-                    domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, less))
+maximum = pointwise("maximum", takes="number", reference=lambda a, b: np.where((a > b) | (a != a), a, b), c="gx_max{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
+                    domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, greater),
+                    doc="The larger; NaN if either is. The gradient is split evenly where both are equal.")
+minimum = pointwise("minimum", takes="number", reference=lambda a, b: np.where((a < b) | (a != a), a, b), c="gx_min{f}({0}, {1})", c_int="({0} < {1} ? {0} : {1})",
+                    domain=(ALL, ALL), derivative=lambda g, y, a, b: _split(g, a, b, less),
+                    doc="The smaller; NaN if either is. The gradient is split evenly where both are equal.")
+fmax = pointwise("fmax", takes="number", reference=lambda a, b: np.where((a >= b) | (b != b), a, b), c="gx_fmax{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
+                 domain=(ALL, ALL), derivative=lambda g, y, a, b: _first(g, a, b, greater_equal),
+                 doc="The larger; a number rather than NaN. The gradient goes to ``a`` where both are equal.")
+fmin = pointwise("fmin", takes="number", reference=lambda a, b: np.where((a <= b) | (b != b), a, b), c="gx_fmin{f}({0}, {1})", c_int="({0} < {1} ? {0} : {1})",
+                 domain=(ALL, ALL), derivative=lambda g, y, a, b: _first(g, a, b, less_equal),
+                 doc="The smaller; a number rather than NaN. The gradient goes to ``a`` where both are equal.")
 power_: Pointwise = pointwise("power_", takes="float", reference=np.power, c="gx_pow{f}({0}, {1})", cost=60, domain=(POSITIVE, ALL),
                    derivative=lambda g, y, a, b: [g * b * power_(a, b - 1), g * where(equal(a, 0), 0, log(where(equal(a, 0), 1, a))) * y])
 
@@ -226,7 +259,7 @@ tanh = pointwise("tanh", takes="float", reference=np.tanh, c="gx_tanh{f}({0})", 
                  derivative=lambda g, y, x: [g * (1 - y * y)])
 sigmoid: Pointwise = pointwise("sigmoid", takes="float", reference=lambda x: _sigmoid(x), c="gx_sigmoid{f}({0})", cost=COSTLY, domain=(ALL,),
                     derivative=lambda g, y, x: [g * y * (1 - y)], doc="1 / (1 + exp(-x)), accurate in both tails.")
-relu = pointwise("relu", takes="number", reference=lambda x: np.maximum(x, 0), c="gx_max{f}({0}, 0)", c_int="({0} > 0 ? {0} : 0)", domain=(ALL,),
+relu = pointwise("relu", takes="number", reference=lambda x: np.where((x > 0) | (x != x), x, 0), c="gx_max{f}({0}, 0)", c_int="({0} > 0 ? {0} : 0)", domain=(ALL,),
                  derivative=lambda g, y, x: [where(y <= 0, 0, g)], doc="max(0, x); the gradient at 0 is 0, as everywhere in the field.")
 sin = pointwise("sin", takes="float", reference=np.sin, c="gx_sin{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * cos(x)])
@@ -235,28 +268,63 @@ cos: Pointwise = pointwise("cos", takes="float", reference=np.cos, c="gx_cos{f}(
 erf = pointwise("erf", takes="float", reference=lambda x: _erf(x), c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
 
+# --- to whole numbers, and what is left -------------------------------------------------------------------
+floor = pointwise("floor", takes="number", reference=_whole(np.floor), c="floor{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero)
+ceil = pointwise("ceil", takes="number", reference=_whole(np.ceil), c="ceil{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero)
+trunc = alias(pointwise("trunc", takes="number", reference=_whole(np.trunc), c="trunc{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero), "fix")
+rint = pointwise("rint", takes="number", reference=_whole(np.rint), c="rint{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero,
+                 doc="The nearest whole number, of two equally near ones the even one.")
+floor_divide = pointwise("floor_divide", takes="number", reference=np.floor_divide, c="gx_floor_divide{f}({0}, {1})", c_int="gx_floor_divide_{d}({0}, {1})",
+                         cost=COSTLY, domain=(ALL, POSITIVE), derivative=_zero, doc="``floor(a / b)``, exact; an int divided by 0 is 0.")
+remainder = pointwise("remainder", takes="number", reference=np.remainder, c="gx_remainder{f}({0}, {1})", c_int="gx_remainder_{d}({0}, {1})",
+                      cost=COSTLY, domain=(ALL, POSITIVE), derivative=lambda g, y, a, b: [g, -(g * floor_divide(a, b))],
+                      doc="``a - b * floor(a / b)``, exact, with the sign of ``b`` as in Python; of an int and 0 it is 0.")
+mod = alias(remainder, "mod")
+fmod = pointwise("fmod", takes="number", reference=np.fmod, c="fmod{f}({0}, {1})", c_int="gx_fmod_{d}({0}, {1})",
+                 cost=COSTLY, domain=(ALL, POSITIVE), derivative=lambda g, y, a, b: [g, -(g * rint((a - y) / b))],
+                 doc="``a - b * trunc(a / b)``, exact, with the sign of ``a`` as in C; of an int and 0 it is 0.")
+
+# --- the parts of a float ---------------------------------------------------------------------------------
+copysign: Pointwise = pointwise("copysign", takes="float", reference=np.copysign, c="copysign{f}({0}, {1})", domain=(ALL, ALL),
+                     derivative=lambda g, y, a, b: [g * sign(a) * copysign(1, b), None], doc="The size of ``a`` with the sign of ``b``.")
+isnan = pointwise("isnan", takes="float", gives=BOOL, reference=np.isnan, c="gx_isnan{f}({0})", domain=(ALL,), derivative=_zero)
+isinf = pointwise("isinf", takes="float", gives=BOOL, reference=np.isinf, c="fabs{f}({0}) == INFINITY", domain=(ALL,), derivative=_zero)
+isfinite = pointwise("isfinite", takes="float", gives=BOOL, reference=np.isfinite, c="fabs{f}({0}) < INFINITY", domain=(ALL,), derivative=_zero)
+
 # --- comparison, logic, choice ----------------------------------------------------------------------------
 less: Pointwise = pointwise("less", takes="any", gives=BOOL, reference=np.less, c="{0} < {1}", domain=(ALL, ALL), derivative=_zero)
-less_equal = pointwise("less_equal", takes="any", gives=BOOL, reference=np.less_equal, c="{0} <= {1}", domain=(ALL, ALL), derivative=_zero)
+less_equal: Pointwise = pointwise("less_equal", takes="any", gives=BOOL, reference=np.less_equal, c="{0} <= {1}", domain=(ALL, ALL), derivative=_zero)
 greater: Pointwise = pointwise("greater", takes="any", gives=BOOL, reference=np.greater, c="{0} > {1}", domain=(ALL, ALL), derivative=_zero)
-greater_equal = pointwise("greater_equal", takes="any", gives=BOOL, reference=np.greater_equal, c="{0} >= {1}", domain=(ALL, ALL), derivative=_zero)
+greater_equal: Pointwise = pointwise("greater_equal", takes="any", gives=BOOL, reference=np.greater_equal, c="{0} >= {1}", domain=(ALL, ALL), derivative=_zero)
 equal: Pointwise = pointwise("equal", takes="any", gives=BOOL, reference=np.equal, c="{0} == {1}", domain=(ALL, ALL), derivative=_zero)
 not_equal = pointwise("not_equal", takes="any", gives=BOOL, reference=np.not_equal, c="{0} != {1}", domain=(ALL, ALL), derivative=_zero)
 logical_and = pointwise("logical_and", takes="bool", reference=np.logical_and, c="{0} & {1}", domain=(ALL, ALL), derivative=_zero)
 logical_or = pointwise("logical_or", takes="bool", reference=np.logical_or, c="{0} | {1}", domain=(ALL, ALL), derivative=_zero)
+logical_xor = pointwise("logical_xor", takes="bool", reference=np.logical_xor, c="{0} ^ {1}", domain=(ALL, ALL), derivative=_zero)
 logical_not = pointwise("logical_not", takes="bool", reference=np.logical_not, c="!{0}", domain=(ALL,), derivative=_zero)
+bitwise_and = pointwise("bitwise_and", takes="bits", reference=np.bitwise_and, c="{0} & {1}", domain=(ALL, ALL), derivative=_zero)
+bitwise_or = pointwise("bitwise_or", takes="bits", reference=np.bitwise_or, c="{0} | {1}", domain=(ALL, ALL), derivative=_zero)
+bitwise_xor = pointwise("bitwise_xor", takes="bits", reference=np.bitwise_xor, c="{0} ^ {1}", domain=(ALL, ALL), derivative=_zero)
+invert = alias(pointwise("invert", takes="bits", reference=np.invert, c="!{0}", c_int="~{0}", domain=(ALL,), derivative=_zero), "bitwise_not", "bitwise_invert")
+left_shift = alias(pointwise("left_shift", takes="int", reference=np.left_shift, c="gx_left_shift_{d}({0}, {1})", domain=(ALL, POSITIVE), derivative=_zero,
+                             doc="``a * 2**b``, wrapping; 0 where ``b`` is negative or not less than the number of bits."), "bitwise_left_shift")
+right_shift = alias(pointwise("right_shift", takes="int", reference=np.right_shift, c="gx_right_shift_{d}({0}, {1})", domain=(ALL, POSITIVE), derivative=_zero,
+                              doc="``floor(a / 2**b)``; a negative ``b`` counts as a large one."), "bitwise_right_shift")
 where: Pointwise = pointwise("where", takes="select", reference=np.where, c="{0} ? {1} : {2}", cost=FREE, domain=(ALL, ALL, ALL),
                   derivative=lambda g, y, condition, a, b: [None, where(condition, g, 0), where(condition, 0, g)],
                   doc="``a`` where ``condition`` (a bool node) holds, else ``b``.")
 
 
-# fmt: on
 # --- conversion -----------------------------------------------------------------------------------------
+# C leaves a float out of the range of an int undefined, and NumPy gives what the processor does; this holds everywhere.
+int32_ = pointwise("int32_", takes="float", gives=INT32, reference=lambda x: _saturated(x, INT32), c="gx_to_int32{f}({0})", cost=4, domain=(ALL,), derivative=_zero)
+int64_ = pointwise("int64_", takes="float", gives=INT64, reference=lambda x: _saturated(x, INT64), c="gx_to_int64{f}({0})", cost=4, domain=(ALL,), derivative=_zero)
+
+
+# fmt: on
 def _infer_cast(x: TensorType, *, dtype: DType) -> TensorType:
-    if x.dtype.is_float and not dtype.is_float:
-        raise DTypeError(f"{x.dtype} does not convert to {dtype}: a float out of range has no integer; compare instead")
-    if dtype is BOOL and x.dtype is not BOOL:
-        raise DTypeError(f"{x.dtype} does not convert to bool; write `x > 0` or graphc.not_equal(x, 0)")
+    if (x.dtype.is_float and not dtype.is_float) or dtype is BOOL:
+        raise DTypeError(f"{x.dtype} does not simply become {dtype}; graphc.astype says how it does")
     return TensorType(x.shape, dtype)
 
 
@@ -271,17 +339,25 @@ CAST = register(
 
 
 def cast(x: Node, dtype: DType) -> Node:
-    """``x`` converted to ``dtype``; a constant is converted at once."""
+    """``x`` converted to ``dtype`` by the rules of :func:`astype`; a constant is converted at once."""
     if x.dtype is dtype:
         return x
     if x.op.name == "constant" and (dtype.is_float or not x.dtype.is_float):
         return constant(x.attrs["value"].array, dtype)
+    if dtype is BOOL:
+        return not_equal(x, 0)
+    if x.dtype.is_float and dtype.is_int:
+        return make(int32_ if dtype is INT32 else int64_, x)
     return make(CAST, x, dtype=dtype)
 
 
 @operator("astype")
 def astype(x: Any, dtype: Any) -> Node:
-    """``x`` as ``dtype``. A float does not convert to an int or bool: :class:`DTypeError`."""
+    """``x`` as ``dtype``.
+
+    A float becomes an int by dropping its fraction; outside of the range of the int it becomes the nearest bound, and NaN
+    becomes 0. What is not zero is True as a bool, NaN included. int64 wraps to int32.
+    """
     return cast(as_node(x), dtype_of(dtype))
 
 
@@ -290,6 +366,20 @@ def _split(g: Node, a: Node, b: Node, beats: Pointwise) -> list[Node]:
     """The cotangent to the winner, in halves to both where they tie."""
     half = where(equal(a, b), g * 0.5, 0)
     return [where(beats(a, b), g, half), where(beats(b, a), g, half)]
+
+
+def _first(g: Node, a: Node, b: Node, holds: Pointwise) -> list[Node]:
+    """The cotangent to ``a`` where it holds against ``b`` or ``b`` is NaN, else to ``b``."""
+    chosen = logical_or(holds(a, b), not_equal(b, b))
+    return [where(chosen, g, 0), where(chosen, 0, g)]
+
+
+def _saturated(x: Array, dtype: DType) -> Array:
+    """A float as an int: without its fraction, within the bounds of the int, 0 for NaN."""
+    info, wide = np.iinfo(dtype.numpy), np.asarray(x, np.float64)
+    below, above = wide <= info.min, wide >= -float(info.min)
+    inside = np.where(below | above | (wide != wide), 0, wide).astype(dtype.numpy)
+    return np.asarray(np.where(above, info.max, np.where(below, info.min, inside)), dtype.numpy)
 
 
 def _sigmoid(x: Array) -> Array:
