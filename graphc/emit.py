@@ -761,7 +761,8 @@ class _Emitter:
         left = self.operand(kernel, kernel.left, first, first + 2, ("i", "k"))
         right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
         batch = [(batch_name(b), extent) for b, extent in enumerate(kernel.batch)]
-        chosen = tiling.choose_tiling(kernel.m, kernel.n, kernel.k, str(kernel.dtype), self.model, left, right, batch, awake=self.awake)
+        size = (kernel.m, kernel.n, kernel.k, str(kernel.dtype))
+        chosen = tiling.choose_tiling(*size, self.model, left, right, batch, awake=self.awake)
         self.threaded = self.threaded or bool(chosen.parallel)
         return left, right, chosen
 
