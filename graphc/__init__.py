@@ -17,6 +17,7 @@ from graphc.evaluate import evaluate
 from graphc.frontend import *  # noqa: F403 (its __all__ is ours)
 from graphc.ops import pointwise as _pointwise
 from graphc.ops.pointwise import *  # noqa: F403 (so one statement adds an operation)
+from graphc.passes.derivatives import hessian, hvp, jacobian, jvp
 from graphc.passes.grad import grad, vjp
 from graphc.persist import load, save
 from graphc.train import train_step
@@ -33,7 +34,11 @@ __all__ = [
     "draw",
     "evaluate",
     "grad",
+    "hessian",
+    "hvp",
     "init",
+    "jacobian",
+    "jvp",
     "load",
     "nn",
     "optim",

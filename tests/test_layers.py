@@ -19,7 +19,7 @@ ORDER = """
     ops ops.structural ops.pointwise
     frontend.sources frontend.elementwise frontend.movement frontend.indexing frontend.reductions frontend.contractions
     frontend nn init optim evaluate
-    passes passes.retype passes.grad passes.simplify
+    passes passes.retype passes.grad passes.units passes.derivatives passes.simplify
     runtime
     lower lower.index lower.equations lower.lower
     schedule schedule.kernels schedule.fuse schedule.nest schedule.schedule schedule.show schedule.tiling

@@ -6,7 +6,7 @@ and its operation's rule says what goes to each operand. The result is more grap
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, overload
 
 from graphc.ir import NO_GRADIENT, Node, toposort
@@ -43,11 +43,14 @@ def grad(output: Node, wrt: Node | Sequence[Node]) -> Node | list[Node]:
 
 
 @overload
-def vjp(output: Node, wrt: Node, cotangent: Any) -> Node: ...
+def vjp(output: Node | Sequence[Node], wrt: Node, cotangent: Any) -> Node: ...
 @overload
-def vjp(output: Node, wrt: Sequence[Node], cotangent: Any) -> list[Node]: ...
-def vjp(output: Node, wrt: Node | Sequence[Node], cotangent: Any) -> Node | list[Node]:
-    """The product of ``cotangent`` (the shape of ``output``) with the Jacobian of ``output`` by ``wrt``."""
+def vjp(output: Node | Sequence[Node], wrt: Sequence[Node], cotangent: Any) -> list[Node]: ...
+def vjp(output: Node | Sequence[Node], wrt: Node | Sequence[Node], cotangent: Any) -> Node | list[Node]:
+    """The product of ``cotangent`` (the shape of ``output``) with the Jacobian of ``output`` by ``wrt``.
+
+    For a list of outputs, with a list of as many cotangents, the sum of these products, by one walk.
+    """
     result, _ = _vjp(output, [wrt] if isinstance(wrt, Node) else list(wrt), cotangent)
     return result[0] if isinstance(wrt, Node) else result
 
@@ -58,27 +61,37 @@ def grad_with_trail(output: Node, wrt: Sequence[Node]) -> tuple[list[Node], dict
     return _vjp(output, list(wrt), 1)
 
 
-def _vjp(output: Node, targets: list[Node], cotangent: Any) -> tuple[list[Node], dict[Node, Node]]:
+def _vjp(
+    output: Node | Sequence[Node], targets: list[Node], cotangent: Any
+) -> tuple[list[Node], dict[Node, Node]]:
+    outputs, given = ([output], [cotangent]) if isinstance(output, Node) else (list(output), list(cotangent))
+    if len(outputs) != len(given):
+        raise GradientError(f"{len(outputs)} outputs need as many cotangents, got {len(given)}")
     for target in targets:
         if not isinstance(target, Node) or not target.dtype.is_float:
             raise GradientError(f"cannot differentiate with respect to {target!r}: not a float node")
-    seed = cast(as_node(cotangent, output.dtype), output.dtype)
-    if seed.shape != output.shape:
-        raise GradientError(f"the cotangent has shape {seed.shape}, the output {output.shape}")
-    cotangents, trail = _sweep(output, seed, dict.fromkeys(targets))
+    seeds: dict[Node, Node] = {}
+    for node, value in zip(outputs, given, strict=True):
+        if not isinstance(node, Node) or not node.dtype.is_float:
+            raise GradientError(f"cannot differentiate {node!r}: not a float node")
+        seed = cast(as_node(value, node.dtype), node.dtype)
+        if seed.shape != node.shape:
+            raise GradientError(f"the cotangent has shape {seed.shape}, the output {node.shape}")
+        seeds[node] = seeds[node] + seed if node in seeds else seed
+    cotangents, trail = _sweep(seeds, dict.fromkeys(targets))
     found = [cotangents.get(target) for target in targets]
     return [zeros_like(target) if g is None else g for target, g in zip(targets, found, strict=True)], trail
 
 
-def _sweep(output: Node, seed: Node, targets: Collection[Node]) -> tuple[dict[Node, Node], dict[Node, Node]]:
-    """Cotangents of ``targets``, by one walk over the nodes that lie between them and ``output``; and whose each is."""
+def _sweep(seeds: Mapping[Node, Node], targets: Collection[Node]) -> tuple[dict[Node, Node], dict[Node, Node]]:
+    """Cotangents of ``targets``, by one walk over the nodes that lie between them and the outputs; and whose each is."""
     trail: dict[Node, Node] = {}
-    order = toposort([output])
+    order = toposort(seeds)
     between: set[Node] = set()
     for node in order:
         if node in targets or any(operand in between for operand in node.operands):
             between.add(node)
-    cotangents: dict[Node, Node] = {output: seed}
+    cotangents: dict[Node, Node] = dict(seeds)
     for node in reversed(order):
         if node not in between or not node.operands:
             continue

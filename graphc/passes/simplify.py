@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.ir import Array, Node, Parameter, make, rebuild, rounded
 from graphc.ops import pointwise as pw
-from graphc.ops.structural import broadcast_to, constant
+from graphc.ops.structural import broadcast_to, constant, permute
 
 __all__ = ["RULES", "simplify"]
 
@@ -147,6 +147,15 @@ def negative_twice(node: Node) -> Node | None:
 def same_choice(node: Node) -> Node | None:
     _, a, b = node.operands
     return a if a is b else None
+
+
+@rule("permute")
+def permute_twice(node: Node) -> Node | None:
+    """One order of axes after another is one order."""
+    (a,) = node.operands
+    if not is_op(a, "permute"):
+        return None
+    return permute(a.operands[0], [a.attrs["axes"][axis] for axis in node.attrs["axes"]])
 
 
 @rule("stop_gradient")
