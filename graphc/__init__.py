@@ -10,6 +10,7 @@
 
 from graphc import frontend as _frontend
 from graphc import init, nn, optim
+from graphc import scans as _scans
 from graphc.check import check_grad
 from graphc.compile import compile
 from graphc.draw import draw
@@ -20,6 +21,7 @@ from graphc.ops.pointwise import *  # noqa: F403 (so one statement adds an opera
 from graphc.passes.derivatives import hessian, hvp, jacobian, jvp
 from graphc.passes.grad import grad, vjp
 from graphc.persist import load, save
+from graphc.scans import *  # noqa: F403
 from graphc.train import train_step
 from graphc.types import GraphcError
 
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     *_frontend.__all__,
     *_pointwise.__all__,
+    *_scans.__all__,
     "GraphcError",
     "check_grad",
     "compile",

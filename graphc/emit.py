@@ -989,6 +989,8 @@ class _Lines:
         kind, dtype = a.kind.removeprefix("arg"), a.value_dtype
         if kind in ("sum", "dot"):
             return "0"
+        if kind == "prod":
+            return "1"
         if dtype.is_float:
             return "-INFINITY" if kind == "max" else "INFINITY"
         bits = dtype.itemsize * 8
@@ -1023,11 +1025,12 @@ class _Lines:
 def fold(a: Accumulator, target: str, values: Sequence[str], kind: str) -> str:
     """``target`` combined with one more value."""
     f = "f" if a.dtype is FLOAT32 else ""
-    if kind == "sum":
+    if kind in ("sum", "prod"):
+        sign = "+" if kind == "sum" else "*"
         if a.dtype.is_int:
             unsigned = "uint64_t" if a.dtype is INT64 else "uint32_t"
-            return f"{target} = ({a.dtype.ctype})(({unsigned}){target} + ({unsigned}){enclosed(values[0])});"
-        return f"{target} += {values[0]};"
+            return f"{target} = ({a.dtype.ctype})(({unsigned}){target} {sign} ({unsigned}){enclosed(values[0])});"
+        return f"{target} {sign}= {values[0]};"
     if kind == "dot":
         return f"{target} = GX_FMA{f.upper()}({values[0]}, {values[1]}, {target});"
     if a.dtype.is_int:

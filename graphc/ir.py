@@ -27,6 +27,7 @@ __all__ = [
     "Node",
     "Op",
     "Parameter",
+    "Routine",
     "consumers",
     "format_graph",
     "inputs_of",
@@ -61,6 +62,16 @@ class Op:
     infer: Callable[..., TensorType]
     reference: Callable[..., Any]
     gradient: Callable[..., Sequence[Node | None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Routine(Op):
+    """An operation that fills its result as a whole: no formula gives one element alone. It runs in a kernel of its own.
+
+    whole: it needs its operands as arrays in memory. Otherwise it reads each element in its turn, through any index map.
+    """
+
+    whole: bool = False
 
 
 REGISTRY: dict[str, Op] = {}
@@ -212,6 +223,7 @@ class Node:
     __invert__ = _method("invert")
     __getitem__ = _method("getitem")
     sum, mean, max, min = _method("sum"), _method("mean"), _method("max"), _method("min")
+    prod, cumsum, cumprod = _method("prod"), _method("cumsum"), _method("cumprod")
     argmax, argmin = _method("argmax"), _method("argmin")
     reshape, transpose, astype = _method("reshape"), _method("transpose"), _method("astype")
     clip, round = _method("clip"), _method("round")

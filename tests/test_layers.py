@@ -16,13 +16,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 # From the bottom to the top: a module imports only from those before it. A new module gets its place here.
 ORDER = """
     types ir
-    ops ops.structural ops.pointwise
+    ops ops.structural ops.pointwise ops.routines
     frontend.sources frontend.elementwise frontend.movement frontend.indexing frontend.reductions frontend.contractions
-    frontend nn init optim evaluate
+    frontend scans nn init optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify
     runtime
     lower lower.index lower.equations lower.lower
-    schedule schedule.kernels schedule.fuse schedule.nest schedule.schedule schedule.show schedule.tiling
+    schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.show schedule.tiling
     plan vecmath emit
     toolchain
     compile pipeline

@@ -2,6 +2,7 @@
 
     h[i, j] = relu(t[i, j])                     a map: one scalar operation on loads
     t[i, j] = sum(k) X[i, k] * W[k, j]          a reduction; its :class:`Reduction` states the order of summation
+    c = recurrence(x[i, 0], 1, x[i, j + 1])     a routine fills its result as a whole; its :class:`Call` says how
 
 Axes are numbered; the first ``rank`` of them are those of the result, the rest are reduced. All movement (broadcast,
 transpose, slice, pad, reshape, gather) is in the index of a load.
@@ -22,6 +23,7 @@ from graphc.types import DType, GraphError, TensorType, dtype_of
 
 __all__ = [
     "AXIS_NAMES",
+    "Call",
     "Check",
     "Equation",
     "Guard",
@@ -126,7 +128,7 @@ Operand = Load | Literal | IndexValue
 class Reduction:
     """How the reduced axes are combined, in an order that no later stage may change.
 
-    kind: sum, max, min, argmax, argmin, or dot (the sum of the product of two operands by fused multiply-add).
+    kind: sum, prod, max, min, argmax, argmin, or dot (the sum of the product of two operands by fused multiply-add).
     lanes: element e along the reduced axis goes to partial result ``e % lanes``, each in order; the partial results are
     then combined as a binary tree (lane l with lane l + lanes / 2, and so on). One lane is plain order.
     block: so many elements at a time are reduced by themselves, and these results added in order; 0 is all at once.
@@ -138,8 +140,21 @@ class Reduction:
 
 
 @dataclass(frozen=True)
+class Call:
+    """How a routine is called. Each operand is over axes of its own, of these ``shapes``; ``attrs`` are the operation's.
+
+    whole: each operand is one whole array in memory, read in any order.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    attrs: tuple[tuple[str, Any], ...]
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Equation:
-    """``name[axes of the result] = op(operands)``, or a reduction of its one operand (of the product of two for dot)."""
+    """``name[axes of the result] = op(operands)``, or a reduction of its one operand (of the product of two for dot),
+    or the call of a routine, which defines all elements together."""
 
     name: str
     dtype: DType
@@ -148,6 +163,7 @@ class Equation:
     op: str
     operands: tuple[Operand, ...]
     reduction: Reduction | None = None
+    call: Call | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -286,6 +302,8 @@ INFIX = {
 
 def format_equation(equation: Equation, inline: Callable[[str], Equation | None] = lambda name: None) -> str:
     """``t[i, j] = sum(k) X[i, k] * W[k, j]``; a tensor for which ``inline`` gives an equation is replaced by its formula."""
+    if equation.call is not None:
+        return f"{equation.name} = {equation.op}({', '.join(_format_arguments(equation, equation.call, inline))})"
     left = equation.name + (f"[{', '.join(axis_name(a) for a in range(equation.rank))}]" if equation.rank else "")
     right = _format_value(equation, equation.operands, inline, 5)
     if equation.reduction is None:
@@ -294,6 +312,15 @@ def format_equation(equation: Equation, inline: Callable[[str], Equation | None]
     order = f", {equation.reduction.lanes} lanes" if equation.reduction.lanes > 1 else ""
     over = ", ".join(axis_name(a) for a in range(equation.rank, len(equation.axes)))
     return f"{left} = {kind}({over}{order}) {right}"
+
+
+def _format_arguments(equation: Equation, call: Call, inline: Callable[[str], Equation | None]) -> list[str]:
+    """What a routine is called with: arrays by name, elements by formula, then the attributes."""
+    attrs = [f"{name}={value}" for name, value in call.attrs]
+    if call.whole:
+        return [load.tensor for load in equation.loads] + attrs
+    copied = [replace(equation, op="copy", call=None, operands=(operand,)) for operand in equation.operands]
+    return [_format_value(each, each.operands, inline, 5) for each in copied] + attrs
 
 
 def _format_value(
@@ -333,6 +360,9 @@ def interpret(program: Program, values: Mapping[str, Array]) -> dict[str, Array]
     """Every tensor, element by element in Python: slow, and independent of all that comes later."""
     known: dict[str, Array] = {**program.constants, **values}
     for equation in program.equations:
+        if equation.call is not None:
+            known[equation.name] = _called(equation, equation.call, known)
+            continue
         result = np.zeros(equation.shape, equation.dtype.numpy)
         for place in itertools.product(*map(range, equation.shape)):
             elements = []
@@ -342,6 +372,18 @@ def interpret(program: Program, values: Mapping[str, Array]) -> dict[str, Array]
             result[place] = _combine(equation, elements)
         known[equation.name] = result
     return known
+
+
+def _called(equation: Equation, call: Call, known: Mapping[str, Array]) -> Array:
+    """The result of a routine, from its operands as arrays."""
+    arrays = []
+    for operand, shape in zip(equation.operands, call.shapes, strict=True):
+        array = np.zeros(shape, _dtype(operand, known))
+        for place in itertools.product(*map(range, shape)):
+            array[place] = _operand(operand, place, known)
+        arrays.append(array)
+    result: Array = REGISTRY[equation.op].reference(*arrays, type=equation.type, **dict(call.attrs))
+    return result
 
 
 def _at(index: Index, variables: Sequence[int], known: Mapping[str, Array]) -> int:

@@ -5,7 +5,7 @@
     transpose(X)[2:]        X[j, i + 2]
     gather(S, labels, 1)    S[i, labels[i]]
 
-An equation is made only where a new number is: a pointwise operation, a reduction, a contraction.
+An equation is made only where a new number is: a pointwise operation, a reduction, a contraction, a routine.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from graphc.ir import Array, Node, Parameter, rounded, toposort
-from graphc.lower.equations import Check, Equation, Guard, IndexValue, Literal, Load, Operand, Program, Reduction
+from graphc.ir import Array, Node, Parameter, Routine, rounded, toposort
+from graphc.lower.equations import Call, Check, Equation, Guard, IndexValue, Literal, Load, Operand, Program, Reduction
 from graphc.lower.index import Index, Pick, flatten, unflatten
 from graphc.ops.pointwise import Pointwise
 from graphc.types import IndexOutOfRangeError, TensorType
@@ -115,12 +115,12 @@ class _Lowering:
 
     def define(
         self, stem: str, node: Node, axes: Sequence[int], rank: int, op: str, operands: Sequence[Operand],
-        reduction: Reduction | None = None,
+        reduction: Reduction | None = None, call: Call | None = None,
     ) -> Load:  # fmt: skip
         """Enter an equation; the load of its own element."""
         name = self.unique(stem)
         type = TensorType(tuple(axes[:rank]), node.dtype)
-        self.defined[name] = Equation(name, node.dtype, tuple(axes), rank, op, tuple(operands), reduction)
+        self.defined[name] = Equation(name, node.dtype, tuple(axes), rank, op, tuple(operands), reduction, call)
         self.types[name] = type
         return self.load(name, type)
 
@@ -135,6 +135,8 @@ class _Lowering:
             return self.views[node.operands[0]]
         if node.size == 0 or (kind in ("sum", "contract", "pad") and any(o.size == 0 for o in node.operands)):
             return Literal(0, node.dtype)  # no elements, or a sum over none
+        if kind == "prod" and node.operands[0].size == 0:
+            return Literal(1, node.dtype)
         if kind == "gather":
             return self.gather(node, attrs["axis"])
         if kind in _MOVEMENT:
@@ -144,6 +146,8 @@ class _Lowering:
         operands = [self.views[operand] for operand in node.operands]
         if kind == "contract":
             return self.contract(node, stem, operands, **attrs)
+        if isinstance(node.op, Routine):
+            return self.routine(node, stem, node.op.whole, operands)
         if isinstance(node.op, Pointwise) or kind == "cast":
             return self.define(stem, node, node.shape, node.ndim, kind, operands)
         return self.reduce(node, stem, operands[0], attrs["axes"])
@@ -238,6 +242,19 @@ class _Lowering:
         columns = self.has_columns(operands, range(rank))
         lanes = 1 if columns or kind.startswith("arg") else lanes_for(axes[-1])
         return Reduction(kind, lanes, BLOCK if kind in ("sum", "dot") and axes[-1] > 2 * BLOCK else 0)
+
+    def routine(self, node: Node, stem: str, whole: bool, operands: Sequence[Operand]) -> Load:
+        """A routine that needs arrays gets a copy of what is not one in memory."""
+        if whole:
+            operands = [self.array(operand, view) for operand, view in zip(node.operands, operands, strict=True)]
+        call = Call(tuple(operand.shape for operand in node.operands), tuple(node.attrs.items()), whole)
+        return self.define(stem, node, node.shape, node.ndim, node.op.name, operands, call=call)
+
+    def array(self, node: Node, view: Operand) -> Load:
+        """The view of a node if it is a whole array in memory, else that of a copy."""
+        if isinstance(view, Load) and view == self.load(view.tensor, node.type):
+            return view
+        return self.define(self.stem(node), node, node.shape, node.ndim, "copy", (view,))
 
     def contract(
         self, node: Node, stem: str, operands: Sequence[Operand], a_axes: Sequence[int], b_axes: Sequence[int],

@@ -263,7 +263,7 @@ REDUCTIONS = {
 
 def reduce(kind: str, x: Node, axes: Sequence[int]) -> Node:
     """``x`` reduced over ``axes``, which vanish from its shape; ``kind`` is a key of :data:`REDUCTIONS`."""
-    return x if not axes and kind in ("sum", "max", "min") else make(REDUCTIONS[kind], x, axes=tuple(axes))
+    return x if not axes and kind in ("sum", "prod", "max", "min") else make(REDUCTIONS[kind], x, axes=tuple(axes))
 
 
 # --- gather -----------------------------------------------------------------------------------------

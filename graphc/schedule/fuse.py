@@ -12,6 +12,8 @@ that it reads, if it can run in the same rounds, else it opens a kernel of its o
     softmax:  max[i] -- exp[i, j] -- sum[i] -- gradient[i, j]      one kernel over rows i
     X @ W     matmul[i, j] -- relu[i, j] -- new_W[i, j]            one contraction with an epilogue
 
+A routine (:class:`~graphc.lower.equations.Call`) is stored and alone in its kernel.
+
 All decisions follow from the equations alone, never from the target: they decide the bits of the result.
 """
 
@@ -26,7 +28,7 @@ from graphc.lower.equations import Equation, IndexValue, Load, Operand, Program
 from graphc.lower.index import Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
 
-__all__ = ["ContractGroup", "Group", "Grouping", "LoopGroup", "Member", "choose_stored", "live"]
+__all__ = ["ContractGroup", "Group", "Grouping", "LoopGroup", "Member", "RoutineGroup", "choose_stored", "live"]
 
 # A pointwise value that several kernels read is stored when computing it again takes more than so many
 # operations: a store and a load cost about as much.
@@ -58,7 +60,7 @@ def reduced(equation: Equation) -> tuple[int, ...]:
 
 def is_whole(load: Load, equation: Equation) -> bool:
     """Whether ``equation`` reads, at each of its elements, just the same element."""
-    return not load.guards and load.index == equation.identity
+    return not load.guards and load.index == equation.identity and equation.call is None
 
 
 # --- stored or computed again -------------------------------------------------------------------------
@@ -87,6 +89,8 @@ def choose_stored(program: Program) -> dict[str, Equation]:
             if isinstance(operand, Load) and operand.tensor in readers:
                 readers[operand.tensor].append((equation, operand))
             stored.update(name for name in picked(operand) if name in equations)
+        if equation.call is not None and equation.call.whole:
+            stored.update(load.tensor for load in equation.loads if load.tensor in equations)
     stored.update(check.load.tensor for check in program.checks if check.load.tensor in equations)
 
     needed = _reached(program, stored)
@@ -96,7 +100,7 @@ def choose_stored(program: Program) -> dict[str, Equation]:
         if equation.name not in needed:
             continue
         uses = [(reader, load) for reader, load in readers[equation.name] if reader.name in needed]
-        if equation.reduction is not None:
+        if equation.reduction is not None or equation.call is not None:
             stored.add(equation.name)
         cost[equation.name] = _own_cost(equation) + sum(
             cost[load.tensor] for load in equation.loads if load.tensor in cost and load.tensor not in stored
@@ -142,7 +146,8 @@ def _own_cost(equation: Equation) -> float:
 
 def _spreads(reader: Equation, load: Load) -> bool:
     """Whether the reader asks for the same element again and again."""
-    space = {axis for axis, extent in enumerate(reader.axes) if extent != 1}
+    shape = reader.axes if reader.call is None else reader.call.shapes[reader.operands.index(load)]
+    space = {axis for axis, extent in enumerate(shape) if extent != 1}
     return not space <= load.variables
 
 
@@ -202,7 +207,14 @@ class ContractGroup:
     followers: list[Equation] = field(default_factory=list)
 
 
-Group = LoopGroup | ContractGroup
+@dataclass
+class RoutineGroup:
+    """The call of a routine, alone."""
+
+    equation: Equation
+
+
+Group = LoopGroup | ContractGroup | RoutineGroup
 
 
 @dataclass
@@ -241,13 +253,13 @@ class Grouping:
         latest = max((self.place[load.tensor] for load in loads if load.tensor in self.place), default=-1)
         latest = max([latest, *(self.place[name] + 1 for name in self.picks(equation) if name in self.place)])
         where = -1
-        if not is_contraction(equation):
+        if equation.call is None and not is_contraction(equation):
             for at in [latest, *range(len(self.groups) - 1, latest, -1)]:
                 if 0 <= at < len(self.groups) and self.join(equation, loads, self.groups[at]):
                     where = at
                     break
         if where < 0:
-            self.groups.append(ContractGroup(equation) if is_contraction(equation) else self.open(equation, loads))
+            self.groups.append(self.open(equation, loads))
             where = len(self.groups) - 1
         self.place[equation.name] = where
 
@@ -267,8 +279,12 @@ class Grouping:
                     if inner is not None and operand.tensor not in self.stored:
                         stack.append(inner)
 
-    def open(self, equation: Equation, loads: tuple[Load, ...]) -> LoopGroup:
+    def open(self, equation: Equation, loads: tuple[Load, ...]) -> Group:
         """A kernel of its own: rounds over the axes of the result, or, for the sums of columns, over what is reduced."""
+        if equation.call is not None:
+            return RoutineGroup(equation)
+        if is_contraction(equation):
+            return ContractGroup(equation)
         kept, gone = live(equation), reduced(equation)
         order = equation.reduction
         rows = order is None or order.kind.startswith("arg") or (order.lanes > 1 and kept)
@@ -293,6 +309,8 @@ class Grouping:
 
     def join(self, equation: Equation, loads: tuple[Load, ...], group: Group) -> bool:
         """Add ``equation`` to ``group`` if it can run in its rounds."""
+        if isinstance(group, RoutineGroup):
+            return False
         if isinstance(group, ContractGroup):
             return self._join_contraction(equation, loads, group)
         parts = group.members

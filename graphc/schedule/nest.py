@@ -32,10 +32,10 @@ from graphc.schedule.kernels import (
 )
 from graphc.types import INT32, DType, TensorType
 
-__all__ = ["build_contraction", "build_loops"]
+__all__ = ["Body", "Namer", "build_contraction", "build_loops", "formula", "load"]
 
 
-class _Body:
+class Body:
     """Scalars for one kernel: equations that are not stored are computed where they are loaded, each once a scope.
 
     What depends on at most the round is shared by all stages; the rest is known in its own stage only. A guard goes
@@ -190,7 +190,7 @@ class _Loops:
             item = self.placed[member.equation.name] = self.place(member)
             for read in member.loads:
                 self.readers.setdefault(read.tensor, []).append((item, read))
-        self.body = _Body(self.program, self.is_stored, frozenset(axis for axis, _ in kernel.outer))
+        self.body = Body(self.program, self.is_stored, frozenset(axis for axis, _ in kernel.outer))
         arrays = {
             name for member in self.ordered for name in (member.equation.name, *(r.tensor for r in member.loads))
         }
@@ -595,7 +595,7 @@ def build_contraction(
             values[axis] = value
 
     everywhere = tuple(enumerate((*(equation.axes[axis] for axis in batch), *extents)))
-    body = _Body(program, is_stored, frozenset())
+    body = Body(program, is_stored, frozenset())
     sides: list[Operand] = []
     for operand in (left, right):
         scalar = body.of(operand.substitute(values))

@@ -11,7 +11,7 @@ import heapq
 
 from graphc.lower.equations import Program
 from graphc.lower.index import Index, flatten
-from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, choose_stored
+from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, RoutineGroup, choose_stored
 from graphc.schedule.kernels import (
     CheckKernel,
     ContractKernel,
@@ -28,6 +28,7 @@ from graphc.schedule.kernels import (
     writes_of,
 )
 from graphc.schedule.nest import build_contraction, build_loops
+from graphc.schedule.routines import build_routine
 
 __all__ = ["schedule"]
 
@@ -47,6 +48,8 @@ def schedule(program: Program) -> Schedule:
     for group in groups:
         if isinstance(group, ContractGroup):
             kernels.append(build_contraction(group, program, is_stored, wanted, volatile))
+        elif isinstance(group, RoutineGroup):
+            kernels.append(build_routine(group.equation, program, is_stored, volatile))
         else:
             kernels.append(build_loops(group, program, is_stored, wanted, volatile))
     checks = _checks(program)
@@ -84,6 +87,8 @@ def _wanted(program: Program, grouping: Grouping) -> set[str]:
     wanted = {*program.outputs, *program.updates.values(), *(check.load.tensor for check in program.checks)}
     for place, group in enumerate(grouping.groups):
         parts = _parts(group)
+        if isinstance(group, RoutineGroup):
+            wanted.add(group.equation.name)
         for name, part in parts.items():
             equation = grouping.stored[name]
             for read in {*(load.tensor for load in grouping.leaves(equation)), *grouping.picks(equation)}:
@@ -97,6 +102,8 @@ def _parts(group: Group) -> dict[str, str]:
     """The part of its kernel that each equation belongs to."""
     if isinstance(group, LoopGroup):
         return {name: member.part for name, member in group.members.items()}
+    if isinstance(group, RoutineGroup):
+        return {group.equation.name: "row"}
     return {equation.name: "row" for equation in (group.equation, *group.followers)}
 
 

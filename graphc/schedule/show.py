@@ -89,6 +89,8 @@ class _Printer:
         into = self.running(line.into, line.index)
         if line.into.kind in ("sum", "dot"):
             return f"{into} += {' * '.join(map(self.operand, line.values)) if line.values[1:] else self.value(line.values[0])}"
+        if line.into.kind == "prod":
+            return f"{into} *= {self.operand(line.values[0])}"
         values = [self.value(value) for value in line.values]
         return f"{into} = {line.into.kind}({into}, {' at '.join(values)})"
 
@@ -136,7 +138,7 @@ def _stage(stage: Stage, printer: _Printer) -> list[str]:
 
 
 def _start(accumulator: Accumulator) -> str:
-    start = {"sum": "0", "dot": "0", "max": "-inf", "min": "inf"}.get(
+    start = {"sum": "0", "dot": "0", "prod": "1", "max": "-inf", "min": "inf"}.get(
         accumulator.kind, f"{accumulator.kind} of nothing"
     )
     return f"{accumulator.name}{'[:]' if accumulator.size else ''} = {start}"
