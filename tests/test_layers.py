@@ -18,7 +18,7 @@ ORDER = """
     types ir
     ops ops.structural ops.pointwise
     frontend.sources frontend.elementwise frontend.movement frontend.indexing frontend.reductions frontend.contractions
-    frontend nn init optim evaluate
+    frontend nn.activations nn.layers nn.losses nn init optim evaluate
     passes passes.retype passes.grad passes.simplify
     runtime
     lower lower.index lower.equations lower.lower
