@@ -86,19 +86,57 @@ NN = {
     "log_softmax": lambda x: gx.nn.log_softmax(x),
     "log of softmax": lambda x: gx.log(gx.nn.softmax(x, axis=0)),
     "softmax_cross_entropy": lambda x: gx.nn.softmax_cross_entropy(x, LABELS),
+    "smoothed": lambda x: gx.nn.softmax_cross_entropy(x, LABELS, label_smoothing=0.2),
     "multiclass_hinge": lambda x: gx.nn.multiclass_hinge(x, LABELS),
     "squared_error": lambda x: gx.nn.squared_error(x, 0.5),
-    "relu": gx.nn.relu,
+    "prelu": lambda x: gx.nn.prelu(x, [0.1, 0.2, 0.3, 0.4]),
+    "gelu, tanh": lambda x: gx.nn.gelu(x, approximate="tanh"),
+    "softplus": lambda x: gx.nn.softplus(x, beta=2, threshold=3),
     "leaky_relu": lambda x: gx.nn.leaky_relu(x, 0.1),
-    "elu": gx.nn.elu,
+    "celu": lambda x: gx.nn.celu(x, alpha=0.3),
+    "glu": lambda x: gx.nn.glu(x),
     "maxout": lambda x: gx.nn.maxout(x, 2),
-    "tanh": gx.nn.tanh,
+    **{name: getattr(gx.nn, name) for name in
+       "relu relu6 elu selu gelu silu mish softsign log_sigmoid hard_sigmoid hard_tanh hard_swish sigmoid tanh".split()},
+    "nll": lambda x: gx.nn.nll(x, LABELS),
+    "rms_norm": lambda x: gx.nn.rms_norm(x, 4),
+    "batch_norm": lambda x: gx.nn.batch_norm(x, None, None, training=True)[0],
+}  # fmt: skip
+NN_OF_SEVERAL = {
+    "absolute_error": (gx.nn.absolute_error, [(5, 4), (5, 4)]),
+    "huber": (lambda x, y: gx.nn.huber(x, y, delta=0.7), [(5, 4), (5, 4)]),
+    "smooth_l1": (lambda x, y: gx.nn.smooth_l1(x, y, beta=0.7), [(5, 4), (5, 4)]),
+    "sigmoid_binary_cross_entropy": (gx.nn.sigmoid_binary_cross_entropy, [(5, 4), (5, 4)]),
+    "hinge": (gx.nn.hinge, [(9,), (9,)]),
+    "poisson_nll": (lambda x, y: gx.nn.poisson_nll(x, y, full=True), [(5, 4), (5, 4)]),
+    "poisson_nll of rates": (lambda x, y: gx.nn.poisson_nll(x * x, y, log_input=False), [(5, 4), (5, 4)]),
+    "gaussian_nll": (lambda x, y, v: gx.nn.gaussian_nll(x, y, v * v), [(5, 4), (5, 4), (5, 1)]),
+    "distributions": (lambda x, p: gx.nn.softmax_cross_entropy(x, gx.nn.softmax(p), label_smoothing=0.1), [(5, 4), (5, 4)]),
+    "kl_divergence": (lambda x, p: gx.nn.kl_divergence(gx.nn.log_softmax(x), gx.nn.softmax(p)), [(5, 4), (5, 4)]),
+    "cosine_similarity": (gx.nn.cosine_similarity, [(5, 4), (5, 4)]),
+    "linear": (gx.nn.linear, [(2, 5, 4), (3, 4), (3,)]),
+    "embedding": (lambda table: gx.nn.embedding(np.array([[0, 2], [2, 1]]), table) ** 2, [(3, 4)]),
+    "layer_norm": (lambda x, w, b: gx.nn.layer_norm(x, 4, w, b), [(5, 4), (4,), (4,)]),
+    "layer_norm of two axes": (lambda x, w, b: gx.nn.layer_norm(x, (3, 2), w, b), [(4, 3, 2), (3, 2), (3, 2)]),
+    "rms_norm": (lambda x, w: gx.nn.rms_norm(x, (4,), w), [(5, 4), (4,)]),
+    "batch_norm": (lambda x, w, b: gx.nn.batch_norm(x, None, None, w, b, training=True)[0], [(3, 2, 4), (2,), (2,)]),
+    "batch_norm, running": (lambda x, m, v: gx.nn.batch_norm(x, m, v * v)[0], [(3, 2, 4), (2,), (2,)]),
+    "attention": (gx.nn.scaled_dot_product_attention, [(2, 3, 4), (2, 5, 4), (2, 5, 3)]),
+    "attention, causal": (lambda q, k, v: gx.nn.scaled_dot_product_attention(q, k, v, is_causal=True), [(4, 2), (4, 2), (4, 3)]),
+    "attention, bool mask": (lambda q, k, v: gx.nn.scaled_dot_product_attention(q, k, v, MASK), [(4, 2), (5, 2), (5, 3)]),
+    "attention, added mask": (gx.nn.scaled_dot_product_attention, [(4, 2), (5, 2), (5, 3), (4, 5)]),
 }
+MASK = np.array([[1, 0, 0, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]], bool)  # one query has no key
 
 
 @pytest.mark.parametrize("name", NN)
 def test_nn(name):
     check(NN[name], [(5, 4)])
+
+
+@pytest.mark.parametrize("name", NN_OF_SEVERAL)
+def test_nn_of_several(name):
+    check(*NN_OF_SEVERAL[name])
 
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "tanh", "sigmoid"]
