@@ -55,6 +55,8 @@ __all__ = ["Emitted", "emit"]
 LARGEST = 2**31 - 2**16
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
+# The lanes of so many bytes of rounds are kept, to be added up together.
+ROWS_BYTES = 4096
 # Loops shorter than this many elementary operations are never shared among threads.
 OPERATIONS_PER_THREAD = 400_000
 # The same where another kernel of the step has threads anyway, so that they are awake.
@@ -392,6 +394,9 @@ class StageView:
     closed: list[str]
     finish: list[str]
     after: list[str]
+    row_sums: list[str] = field(default_factory=list)
+    columns: list[dict[str, str]] = field(default_factory=list)
+    columns_at_once: int = 0
 
 
 @dataclass
@@ -492,12 +497,17 @@ class _Emitter:
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
         helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)))
+        row_sums = [d for d, prefix in tiling.PREFIX.items() if f"{prefix}_row_sums" in used]
+        used -= {f"{tiling.PREFIX[d]}_row_sums" for d in row_sums}
         context = {
             "name": self.schedule.name,
             "functions": functions,
             "contractions": contractions,
             "micro_kernels": tiling.micro_kernels(contractions),
-            "vector_dtypes": [d for d in ("float32", "float64") if any(c.dtype == d for c in contractions)],
+            "vector_dtypes": [
+                d for d in ("float32", "float64") if d in row_sums or any(c.dtype == d for c in contractions)
+            ],
+            "row_sums": row_sums,
             "vector_bytes": self.model.vector_bytes,
             "transposed": tiling.transposed_dtypes(contractions),
             "math_used": vector,
@@ -542,6 +552,7 @@ class _Emitter:
                 *stage.closed,
                 *stage.finish,
                 *stage.after,
+                *stage.row_sums,
             ]
         if f.contraction is not None:
             lines += f.contraction.epilogue
@@ -696,12 +707,12 @@ class _Emitter:
                 view.gathered += spell.gather(accumulator)
         view.declarations += [spell.line(line) for line in kernel.before]
         view.comment = comments(kernel.formulas)
-        view.stages = [self.stage(stage, spell) for stage in kernel.stages]
+        view.stages = [self.stage(stage, spell, kernel, view.private) for stage in kernel.stages]
         for accumulator in kernel.accumulators:
             view.finish += spell.finish(accumulator)
         spell.lane = ""
         view.finish += [spell.line(line) for line in kernel.after]
-        view.final = [self.stage(stage, spell) for stage in kernel.final]
+        view.final = [self.stage(stage, spell, kernel, view.private) for stage in kernel.final]
         view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
 
     def pays(self, kernel: LoopKernel) -> bool:
@@ -731,8 +742,14 @@ class _Emitter:
             return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
         return isinstance(kernel, LoopKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
 
-    def stage(self, stage: Stage, spell: _Lines) -> StageView:
+    def stage(self, stage: Stage, spell: _Lines, kernel: LoopKernel, private: list[str]) -> StageView:
+        """A stage in C; what it needs for itself is declared in ``private``."""
+        columns = self.added_columns(stage, kernel)
+        spell.some_columns = {a.name: spell.local(a, "_some") for a in columns}
         spell.strip = stage.lanes > 1
+        spell.by_rows = {a.name for a in stage.accumulators if self.added_by_rows(a, kernel, stage)}
+        rows = [a for a in stage.accumulators if a.name in spell.by_rows]
+        private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
         shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
         view = StageView(
             before=[spell.line(line) for line in stage.before],
@@ -747,9 +764,33 @@ class _Emitter:
             body=[spell.line(line) for line in stage.body],
             finish=[text for a in stage.accumulators for text in spell.finish(a)],
             after=[spell.line(line) for line in stage.after],
+            row_sums=[spell.row_sums(a) for a in rows],
+            columns_at_once=64 // max((a.dtype.itemsize for a in columns), default=64),
         )
-        spell.strip, spell.shared = False, shared
+        view.columns = [
+            {"ctype": a.dtype.ctype, "some": spell.some_columns[a.name], "all": spell.columns(a)} for a in columns
+        ]
+        spell.strip, spell.shared, spell.some_columns, spell.by_rows = False, shared, {}, set()
         return view
+
+    @staticmethod
+    def added_by_rows(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
+        """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together."""
+        small = kernel.strip * a.lanes * a.dtype.itemsize <= ROWS_BYTES
+        one_sum = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block)
+        return small and one_sum and a.kind in ("sum", "dot") and a.dtype.is_float and a.name in kernel.handed
+
+    @staticmethod
+    def added_columns(stage: Stage, kernel: LoopKernel) -> list[Accumulator]:
+        """The running results of columns, if a stage of a strip does nothing but add to them."""
+        if not kernel.strip or len(stage.loops) != 1 or stage.reduced or stage.after or not stage.vector:
+            return []
+        (axis, extent), added = stage.loops[0], [line for line in stage.body if isinstance(line, Accumulate)]
+        plain = all(
+            line.into.size == extent and line.into.kind in ("sum", "dot") and line.index == Index.of(axis, extent)
+            for line in added
+        )
+        return [line.into for line in added] if plain and not any(isinstance(line, Store) for line in stage.body) else []
 
     # --- contractions ------------------------------------------------------------------------------------
     def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
@@ -904,6 +945,8 @@ class _Lines:
 
     def __init__(self, speller: ScalarSpeller) -> None:
         self.speller, self.strip, self.lane, self.shared = speller, False, "", ""
+        self.some_columns: dict[str, str] = {}  # running results of columns that a stage keeps in registers
+        self.by_rows: set[str] = set()  # sums whose lanes are kept for all rounds of a strip
 
     def local(self, a: Accumulator, suffix: str = "") -> str:
         return self.speller.locals[a.name + suffix]
@@ -937,7 +980,19 @@ class _Lines:
     def lanes(self, a: Accumulator) -> list[str]:
         array = self.local(a, "_lanes")
         every = f"for (int lane = 0; lane < {a.lanes}; ++lane) {array}[lane] = {self.start(a)};"
+        if a.name in self.by_rows:
+            place = enclosed(self.speller.handed[a.name].partition("[")[2][:-1])
+            return [f"{a.dtype.ctype} *const {array} = {self.local(a, '_rows')} + {place} * {a.lanes};", every]
         return [f"{a.dtype.ctype} {array}[{a.lanes}];", every]
+
+    def row_sums(self, a: Accumulator) -> str:
+        """The sums of all rounds of a strip; the template knows how many."""
+        sums = self.speller.handed[a.name].partition("[")[0]
+        return f"{tiling.PREFIX[str(a.dtype)]}_row_sums({self.local(a, '_rows')}, COUNT, {a.lanes}, {sums});"
+
+    def columns(self, a: Accumulator) -> str:
+        """The array of running results that a round adds to."""
+        return self.speller.names[a.name + ("_part" if a.block else "")]
 
     def open(self, a: Accumulator) -> list[str]:
         """The partial results of a block."""
@@ -979,6 +1034,8 @@ class _Lines:
         if a.size:
             return []
         handed = self.speller.handed.get(a.name)
+        if a.name in self.by_rows:
+            return []
         if a.lanes == 1 or a.block:
             return [f"{handed} = {self.local(a)};"] if handed else []
         declared = f"{handed}" if handed else f"const {a.dtype.ctype} {self.local(a)}"
@@ -1011,8 +1068,10 @@ class _Lines:
                 "}",
             ))  # fmt: skip
         part = "_part" if a.block else ""
-        if a.size:
-            target = f"{self.speller.names[a.name + part]}[{self.speller.index(line.index)}]"
+        if a.name in self.some_columns:
+            target = f"{self.some_columns[a.name]}[lane]"
+        elif a.size:
+            target = f"{self.columns(a)}[{self.speller.index(line.index)}]"
         elif a.lanes > 1:
             target = (
                 f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.lane or self.speller.index(line.index)}]"

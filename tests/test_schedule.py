@@ -70,3 +70,18 @@ def test_sums_of_what_is_chosen(length, dtype):
     reference = gx.compile([a, b], outputs, name="chosen", backend="numpy")(*given)
     for got, expected in zip(native, reference, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-4 if dtype == "float32" else 1e-12)
+
+
+def test_rows_of_a_strip_are_added_up_together_and_their_columns_in_registers():
+    """A linear model reads each row once: sixteen sums by one fold of vectors, the gradient column by column."""
+    X, y, w = gx.input("X", (1000, 30)), gx.input("y", (1000,)), gx.input("w", (30,))
+    loss = gx.sum(gx.logaddexp(0, X @ w) - y * (X @ w))
+    both = gx.compile([X, y, w], [loss, gx.grad(loss, w)], name="both")
+    assert [kernel.kind for kernel in both.kernels] == ["loops"]
+    assert "gx_f32_row_sums(matmul_rows" in both.c_source
+    assert "_some[lane] = GX_FMAF(" in both.c_source
+    rng = np.random.default_rng(0)
+    feeds = {"X": rng.normal(size=(1000, 30)), "y": rng.integers(0, 2, 1000), "w": rng.normal(size=30)}
+    feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+    for got, want in zip(both(**feeds), gx.evaluate([loss, gx.grad(loss, w)], feeds), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-4)

@@ -25,7 +25,7 @@ __all__ = ["lower"]
 
 # Partial results of a reduction, by its length: enough to fill the vectors of any target and to hide the
 # latency of an addition on long ones, few where the tree at the end would cost more than the sum.
-_LANES = ((512, 64), (32, 16), (16, 8), (0, 1))
+_LANES = ((512, 64), (16, 16), (0, 1))
 
 # A sum of more than two blocks is added up block by block.
 BLOCK = 4096
