@@ -32,7 +32,7 @@ PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
 LOCAL_NAMES = frozenset((
     "i", "j", "k", "i0", "j0", "k0", "e", "i_block", "j_block", "k_block", "i_end", "j_first", "j_end", "j_last",
     "k_last", "first", "end", "item", "part", "parts", "space", "mine", "panel", "packed_a", "rows_of_a",
-    "block", "sums", "tile", "row", "rows", "columns", "depth",
+    "block", "sums", "tile", "turned", "r", "row", "rows", "columns", "depth",
 ))
 # fmt: on
 """Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
@@ -214,6 +214,16 @@ class Contraction:
         return [(name, extent, prod(extents[d + 1 :])) for d, (name, extent) in enumerate(self.batch)]
 
     @property
+    def turns_tiles(self) -> bool:
+        """A tile is transposed before an epilogue that stores along its columns."""
+        return self.flipped and self.tiling.lanes > 1 and not (self.tiling.plain or self.tiling.blocked_k)
+
+    @property
+    def turned_rows(self) -> int:
+        """The rows of a tile in whole vectors."""
+        return -(-self.tiling.mr // self.tiling.lanes) * self.tiling.lanes
+
+    @property
     def uneven_columns(self) -> bool:
         """The last of several column panels is narrower."""
         return self.tiling.panels > 1 and self.n % self.tiling.width != 0
@@ -252,7 +262,7 @@ def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
 
 def transposed_dtypes(contractions: Iterable[Contraction]) -> list[str]:
     """The dtypes for which a file needs the block transpose of the vector prelude."""
-    return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b))
+    return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b or c.turns_tiles))
 
 
 def choose_tiling(
