@@ -18,7 +18,8 @@ ORDER = """
     types ir
     ops ops.structural ops.pointwise ops.routines
     frontend.sources frontend.elementwise frontend.movement frontend.indexing frontend.reductions frontend.contractions
-    frontend scans nn.activations nn.layers nn.losses nn init optim evaluate
+    frontend scans nn.activations nn.layers nn.losses nn init
+    optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify
     runtime
     lower lower.index lower.equations lower.lower

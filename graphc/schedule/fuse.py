@@ -227,9 +227,27 @@ class Grouping:
     place: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> list[Group]:
-        for equation in self.stored.values():
+        early = self._early()
+        for equation in sorted(self.stored.values(), key=lambda equation: equation.name not in early):
             self.enter(equation)
         return self.groups
+
+    def _early(self) -> set[str]:
+        """Scalars that follow from scalars alone, such as the learning rate of a step: they come first, in one kernel.
+
+        Then whatever reads them can join the kernel of what else it reads; an update the store step of its gradient.
+        """
+        sources = (*self.program.sources, *self.program.constants)
+        known = {name for name in sources if self.program.type_of(name).shape == ()}
+        early: set[str] = set()
+        for equation in self.program.equations:
+            if equation.axes or equation.reduction is not None or equation.call is not None:
+                continue
+            picks = any(True for operand in equation.operands for _ in picked(operand))
+            if not picks and all(load.tensor in known for load in equation.loads):
+                known.add(equation.name)
+                early.add(equation.name)
+        return early
 
     def leaves(self, equation: Equation) -> tuple[Load, ...]:
         """What an equation reads from memory once all that is not stored is computed in it, in its own axes."""
