@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 ORDER = """
     types ir
     ops ops.structural ops.pointwise ops.routines
-    frontend.sources frontend.elementwise frontend.movement frontend.indexing frontend.reductions frontend.contractions
-    frontend scans nn.activations nn.layers nn.losses nn init
+    frontend.sources frontend.elementwise frontend.movement frontend.pieces frontend.diagonals frontend.indexing frontend.reductions frontend.contractions
+    frontend.differences frontend scans nn.activations nn.layers nn.losses nn init
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify
     runtime

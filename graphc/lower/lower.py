@@ -105,12 +105,18 @@ class _Lowering:
     def load(tensor: str, type: TensorType) -> Load:
         return Load(tensor, tuple(Index.of(axis, extent) for axis, extent in enumerate(type.shape)))
 
+    def whole(self, node: Node, view: Operand) -> str | None:
+        """The tensor that a view shows as it is; None where it shows a part (if only the first), or another order."""
+        if not isinstance(view, Load) or self.types[view.tensor].shape != node.shape:
+            return None
+        return view.tensor if view == self.load(view.tensor, node.type) else None
+
     def result(self, label: str, node: Node, taken: Sequence[str]) -> str:
         """The equation that defines ``node`` alone: its own, or a copy where it is a view or has been given out."""
         view = self.views[node]
-        whole = isinstance(view, Load) and view == self.load(view.tensor, node.type) and view.tensor not in self.sources
-        if isinstance(view, Load) and whole and view.tensor not in taken and view.tensor not in self.constants:
-            return view.tensor
+        tensor = self.whole(node, view)
+        if tensor and tensor not in taken and tensor not in self.sources and tensor not in self.constants:
+            return tensor
         return self.define(label, node, node.shape, len(node.shape), "copy", (view,)).tensor
 
     def define(
@@ -252,7 +258,7 @@ class _Lowering:
 
     def array(self, node: Node, view: Operand) -> Load:
         """The view of a node if it is a whole array in memory, else that of a copy."""
-        if isinstance(view, Load) and view == self.load(view.tensor, node.type):
+        if isinstance(view, Load) and self.whole(node, view):
             return view
         return self.define(self.stem(node), node, node.shape, node.ndim, "copy", (view,))
 

@@ -1,0 +1,261 @@
+"""NumPy's functions, composed: one table of calls, each against NumPy itself.
+
+A call is (name, args, kwargs); the arrays in it become inputs. It is evaluated, compiled natively (the whole table is one
+function, its gradients another), and its gradient is compared with differences in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc.types import DTypeError, GraphError, ShapeError
+
+rng = np.random.default_rng(7)
+
+
+def f64(*shape):
+    return rng.normal(size=shape)
+
+
+def i32(*shape):
+    return rng.integers(-9, 9, shape).astype("int32")
+
+
+def b8(*shape):
+    return rng.integers(0, 2, shape).astype(bool)
+
+
+ZEROS = np.array([0.0, -0.0, -1.5, np.nan, np.inf, -0.0])
+MOVEMENT = [
+    ("ravel", (f64(2, 3),)), ("ravel", (f64(),)), ("ravel", (f64(0, 3),)),
+    ("permute_dims", (f64(2, 3, 4), (2, 0, 1))), ("transpose", (f64(2, 3, 4),)), ("transpose", (f64(2, 3, 4), (1, -1, 0))),
+    ("matrix_transpose", (f64(2, 3, 4),)), ("swapaxes", (f64(2, 3, 4), 0, -1)), ("swapaxes", (f64(2, 3, 4), 1, 1)),
+    ("moveaxis", (f64(2, 3, 4, 5), 0, -1)), ("moveaxis", (f64(2, 3, 4, 5), (0, -1), (2, 0))), ("moveaxis", (f64(2, 3, 4, 5), [3, 2], [0, 1])),
+    *(("rollaxis", (f64(2, 3, 4, 5), axis, start)) for axis, start in [(2, 0), (0, 3), (1, 4), (-1, 1), (1, -1)]),
+    ("expand_dims", (f64(2, 3), 1)), ("expand_dims", (f64(2, 3), (0, -1))), ("expand_dims", (f64(2, 3), (3, 1))),
+    ("broadcast_arrays", (f64(3, 1), f64(4), f64())),
+    ("concatenate", ([f64(2, 3), f64(1, 3)],)), ("concatenate", ((f64(2, 3), f64(2, 1), f64(2, 4), f64(2, 1), f64(2, 2)), 1)),
+    ("concatenate", ([f64(2, 3), f64(2, 3)],), {"axis": -1}), ("concatenate", ([f64(2, 3), f64(5)],), {"axis": None}),
+    ("concatenate", ([f64(0, 3), f64(2, 3), f64(0, 3)],)), ("concatenate", ([f64(0, 3), f64(0, 3)],)), ("concatenate", ([ZEROS, ZEROS[:3]],)),
+    ("concatenate", ([i32(3), i32(4)],)), ("concatenate", ([b8(3), b8(4)],)), ("concatenate", ([f64(2)],)),
+    ("stack", ([f64(2, 3), f64(2, 3)],)), ("stack", ([f64(2, 3), f64(2, 3), f64(2, 3)], -1)), ("stack", ([f64(), f64(), f64()],)),
+    ("vstack", ([f64(3), f64(3)],)), ("vstack", ([f64(2, 3), f64(3)],)), ("hstack", ([f64(3), f64(2)],)), ("hstack", ([f64(2, 3), f64(2, 1)],)), ("hstack", ([f64(), f64(2)],)),
+    ("split", (f64(6, 2), 3)), ("split", (f64(6, 2), [2, 3])), ("split", (f64(3, 6), (1, 4, 9)), {"axis": 1}), ("split", (f64(6), [4, 2, -1])),
+    ("array_split", (f64(7, 2), 3)), ("array_split", (f64(2, 7), 4, -1)), ("array_split", (f64(2), 4)),
+    ("tile", (f64(2, 3), 2)), ("tile", (f64(2, 3), (2, 1))), ("tile", (f64(3), (2, 2, 2))), ("tile", (f64(2, 3, 1), (2,))), ("tile", (f64(), 3)), ("tile", (f64(2), (0,))),
+    ("repeat", (f64(2, 3), 2)), ("repeat", (f64(2, 3), 3, 1)), ("repeat", (f64(3, 2), [1, 0, 3]), {"axis": 0}), ("repeat", (f64(2, 2), [0, 0]), {"axis": 0}), ("repeat", (f64(), 3)),
+    ("flip", (f64(2, 3),)), ("flip", (f64(2, 3, 4), (0, -1))), ("flip", (ZEROS, 0)), ("flip", (f64(0, 2),)), ("flipud", (f64(3, 2),)), ("fliplr", (f64(3, 2),)),
+    *(("rot90", (f64(2, 3), k)) for k in range(-1, 4)), ("rot90", (f64(2, 3, 4), 1, (1, 2))), ("rot90", (f64(2, 3, 4), 3, (2, 0))),
+    ("roll", (f64(5), 2)), ("roll", (f64(2, 3), -1)), ("roll", (f64(2, 3), 4, 1)), ("roll", (f64(3, 4), (1, 2), (0, 1))), ("roll", (f64(3, 4), 1, (0, 1))), ("roll", (f64(0),  1)), ("roll", (f64(3), 0)),
+    ("pad", (f64(2, 3), 1)), ("pad", (f64(2, 3), (1, 2)), {"constant_values": 3.5}), ("pad", (f64(2, 3), ((1, 0), (0, 2))), {"constant_values": (1.0, 2.0)}),
+    ("pad", (f64(2, 3), 1), {"constant_values": ((1, 2), (3, 4))}), ("pad", (ZEROS, (1, 1)), {"constant_values": -0.0}), ("pad", (i32(3), 2), {"constant_values": 7}), ("pad", (b8(3), 2), {"constant_values": True}), ("pad", (f64(), 1)), ("pad", (f64(0, 2), 1)),
+    *(("pad", (f64(3, 4), widths, mode)) for mode in ("edge", "reflect", "symmetric", "wrap") for widths in (1, ((2, 1), (0, 3)), ((7, 5), (9, 0)))),
+    ("pad", (f64(1), 3, "reflect")),
+    *(("diagonal", (f64(3, 4), offset)) for offset in (-4, -3, -2, 0, 1, 3, 4)), ("diagonal", (f64(2, 3, 4, 3), 1, -1, 1)), ("diagonal", (f64(1, 5), -1)),
+    *(("diag", (f64(*shape), k)) for shape in [(3,), (3, 4), (0,), (1,)] for k in (-2, 0, 1)),
+    *((name, (f64(*shape), k)) for name in ("tril", "triu") for shape in [(3, 4), (2, 4, 3)] for k in (-1, 0, 2)), ("tril", (b8(3, 3),)), ("triu", (i32(3, 3),)),
+    ("triu", (np.where(np.tri(3, k=-1), np.nan, 1.0),)),
+    *(("trace", (f64(3, 4), offset)) for offset in (-1, 0, 2)), ("trace", (f64(2, 3, 4), 0, 1, 2)), ("trace", (i32(3, 3),)),
+    ("zeros_like", (f64(2, 3),)), ("ones_like", (i32(2),)), ("full_like", (f64(2, 3), 2.5)),
+    ("meshgrid", (f64(3), f64(2))), ("meshgrid", (f64(3), f64(2), f64(4)), {"indexing": "ij"}), ("meshgrid", (f64(3), f64(2), f64(4)), {"sparse": True}), ("meshgrid", (f64(3),)),
+    *((f"atleast_{n}d", (f64(*shape),)) for n in (1, 2, 3) for shape in [(), (3,), (2, 3), (2, 3, 4), (1, 2, 1, 2)]), ("atleast_2d", (f64(), f64(2))),
+    ("diff", (f64(5),)), ("diff", (f64(5, 3), 2, 0)), ("diff", (f64(2, 3),), {"prepend": 0, "append": f64(2, 2)}), ("diff", (b8(6),)), ("diff", (i32(6), 3)), ("diff", (f64(2), 4)), ("diff", (f64(3), 0)),
+    *(("gradient", (f64(*shape), *spacing), {"edge_order": order}) for order in (1, 2) for shape, *spacing in [((5,),), ((5,), 0.5), ((3, 4),), ((3, 4), 2.0, np.array([0.0, 1.0, 3.0, 3.5])), ((6,), f64(6).cumsum())]),
+    ("gradient", (f64(2),)), ("gradient", (f64(3, 4), 0.5), {"axis": 1}), ("gradient", (f64(3, 4), 0.5, 2.0), {"axis": (1, 0)}),
+    ("unstack", (f64(3, 2),)), ("unstack", (f64(3, 2),), {"axis": 1}),
+    ("linspace", (f64(), f64(), 5)), ("linspace", (f64(3), 2.0, 4), {"axis": -1}), ("linspace", (f64(2, 1), f64(3), 4), {"endpoint": False, "axis": 1}), ("linspace", (f64(), f64(), 1)), ("linspace", (f64(), 1.0, 0)),
+]  # fmt: skip
+
+
+# --- running a table --------------------------------------------------------------------------------------
+def find(module, name):
+    for part in name.split("."):
+        module = getattr(module, part)
+    return module
+
+
+def mapped(value, leaf):
+    """``value`` with ``leaf`` in place of each array."""
+    if isinstance(value, np.ndarray):
+        return leaf(value)
+    if isinstance(value, list | tuple):
+        return type(value)(mapped(item, leaf) for item in value)
+    return {key: mapped(item, leaf) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class Case:
+    """One call: its inputs and their values, its outputs and NumPy's."""
+
+    def __init__(self, number, name, args, kwargs=None):
+        self.title, self.feeds = f"{number}: {name}{args} {kwargs or ''}", {}
+
+        def leaf(array):
+            node = gx.input(f"c{number}_{len(self.feeds)}", array.shape, array.dtype)
+            self.feeds[node] = array
+            return node
+
+        got = find(gx, name)(*mapped(args, leaf), **mapped(kwargs or {}, leaf))
+        reference = getattr(np, name, None) if "." not in name else find(np, name)
+        with np.errstate(all="ignore"):
+            want = REFERENCES.get(name, reference)(*args, **(kwargs or {}))
+        self.container = type(got) if isinstance(got, list | tuple) else None
+        assert self.container is None or isinstance(want, list | tuple), self.title
+        self.outputs = list(got) if self.container else [got]
+        self.wanted = [np.asarray(array) for array in (want if self.container else [want])]
+        assert len(self.outputs) == len(self.wanted), self.title
+
+    def compare(self, values):
+        for value, want in zip(values, self.wanted, strict=True):
+            value = np.asarray(value)
+            assert value.shape == want.shape, self.title
+            assert value.dtype.kind == want.dtype.kind, self.title
+            np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-13, err_msg=self.title)
+            if want.dtype.kind == "f":
+                assert ((np.signbit(value) == np.signbit(want)) | (want != 0) | self.rounded).all(), self.title
+
+    rounded = False  # whether a zero may come out with either sign
+
+
+REFERENCES = {"unstack": lambda x, axis=0: tuple(np.moveaxis(x, axis, 0))}
+TABLES = {"movement": MOVEMENT}
+
+
+def cases(table):
+    return [Case(number, *row) for number, row in enumerate(TABLES[table])]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_evaluated_as_numpy(table):
+    for case in cases(table):
+        for node, want in zip(case.outputs, case.wanted, strict=True):
+            assert node.shape == want.shape, case.title
+        case.compare(gx.evaluate(case.outputs, case.feeds))
+
+
+def compiled(all_cases, outputs):
+    """The values of the outputs of each case, from one native function."""
+    feeds = {node: array for case in all_cases for node, array in case.feeds.items()}
+    flat = [node for nodes in outputs for node in nodes]
+    values = iter(gx.compile(list(feeds), flat)(*feeds.values()))
+    return [[np.asarray(next(values)) for _ in nodes] for nodes in outputs]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_compiled_as_numpy(table):
+    table_cases = cases(table)
+    for case, values in zip(table_cases, compiled(table_cases, [case.outputs for case in table_cases]), strict=True):
+        case.compare(values)
+
+
+def weighed(case):
+    """One number of the outputs of a case, and its float inputs; None if it has no slope."""
+    draw = np.random.default_rng(1)
+    floats = [node for node in case.outputs if node.dtype.is_float]
+    sources = [node for node, array in case.feeds.items() if array.dtype.kind == "f" and np.isfinite(array).all()]
+    if not floats or len(sources) < len(case.feeds):
+        return None
+    return sum((gx.sum(node * draw.normal(size=node.shape)) for node in floats), gx.constant(0.0, "float64")), sources
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_gradients(table):
+    """Against central differences along one direction, and the compiled against the evaluated."""
+    draw = np.random.default_rng(2)
+    found, slopes = [], []
+    for case in cases(table):
+        number = weighed(case)
+        if number is None:
+            continue
+        total, sources = number
+        grads = gx.grad(total, sources)
+        values = gx.evaluate(grads, case.feeds)
+        directions = [draw.normal(size=node.shape) for node in sources]
+        h = 1e-5
+        ends = [gx.evaluate(total, {n: case.feeds[n] + sign * h * d for n, d in zip(sources, directions, strict=True)}) for sign in (1, -1)]
+        numeric = (ends[0] - ends[1]) / (2 * h)
+        symbolic = sum(float((value * d).sum()) for value, d in zip(values, directions, strict=True))
+        assert symbolic == pytest.approx(numeric, rel=1e-6, abs=1e-7), case.title
+        found.append(case)
+        slopes.append((grads, values))
+    assert len(found) > len(TABLES[table]) / 2
+    for case, values, (_, want) in zip(found, compiled(found, [grads for grads, _ in slopes]), slopes, strict=True):
+        for value, array in zip(values, want, strict=True):
+            np.testing.assert_allclose(value, array, rtol=1e-11, atol=1e-12, err_msg=case.title)
+
+
+# --- sources ----------------------------------------------------------------------------------------------
+def test_sources():
+    pairs = [
+        (gx.zeros((2, 3)), np.zeros((2, 3))), (gx.ones(3, "int32"), np.ones(3)), (gx.full((2, 2), 1.5), np.full((2, 2), 1.5)), (gx.zeros(()), np.zeros(())),
+        (gx.full((2, 2), [1, 2]), np.full((2, 2), [1, 2])), (gx.eye(3), np.eye(3)), (gx.eye(2, 4, 1), np.eye(2, 4, 1)), (gx.eye(3, k=-2, dtype=bool), np.eye(3, k=-2)),
+        (gx.identity(2), np.identity(2)), (gx.tri(3, 4, -1), np.tri(3, 4, -1)), (gx.tri(3), np.tri(3)), (gx.arange(5), np.arange(5)), (gx.arange(2, 9, 3), np.arange(2, 9, 3)),
+        (gx.arange(5, 0, -2), np.arange(5, 0, -2)), (gx.arange(0.5, 3), np.arange(0.5, 3)), (gx.arange(3, dtype="float64"), np.arange(3.0)), (gx.arange(2**40, 2**40 + 3), np.arange(2**40, 2**40 + 3)),
+        (gx.arange(0), np.arange(0)), (gx.linspace(0, 1, 5), np.linspace(0, 1, 5)), (gx.linspace(0, 1, 4, endpoint=False), np.linspace(0, 1, 4, endpoint=False)), (gx.arange(3, 0), np.arange(3, 0)),
+    ]  # fmt: skip
+    compiled_values = gx.compile([], [node for node, _ in pairs])()
+    for (node, want), value in zip(pairs, compiled_values, strict=True):
+        assert node.shape == want.shape
+        np.testing.assert_allclose(gx.evaluate(node), want, rtol=1e-7)
+        np.testing.assert_allclose(value, want, rtol=1e-7)
+    dtypes = {gx.zeros(2): "float32", gx.arange(3): "int32", gx.arange(3.0): "float32", gx.arange(2**40, 2**40 + 3): "int64", gx.eye(2, dtype=bool): "bool", gx.linspace(0, 1): "float32"}
+    assert {node: str(node.dtype) for node in dtypes} == dtypes
+    x = gx.input("x", (3,), "int32")
+    assert gx.zeros_like(x).dtype is x.dtype
+    assert gx.ones_like(x, dtype="float64", shape=(4,)).type == gx.ones(4, "float64").type
+    assert gx.full((3,), x) is x
+
+
+def test_hundreds_of_parts():
+    parts = [gx.input(f"p{k}", (k % 3,)) for k in range(300)]
+    values = [np.full(k % 3, k, "float32") for k in range(300)]
+    total = gx.concatenate(parts)
+    got, slope = gx.compile(parts, [total, gx.grad(gx.sum(total * total), parts[299])])(*values)
+    assert got.tolist() == np.concatenate(values).tolist()
+    assert slope.tolist() == [598.0, 598.0]
+
+
+def test_first_part_of_a_result_is_not_the_result():
+    """The whole is not written into the room of its first part: alone, and as what a routine reads."""
+    x = gx.input("x", (5, 4))
+    head = gx.exp(x)[:3, :2]
+    room = np.full(8, 7.0, "float32")
+    values = rng.normal(size=(5, 4)).astype("float32")
+    out, sums = gx.compile([x], [head, gx.cumsum(head, 0)])(values)
+    np.testing.assert_allclose(out, np.exp(values[:3, :2]), rtol=1e-6)
+    np.testing.assert_allclose(sums, np.exp(values[:3, :2]).cumsum(0), rtol=1e-6)
+    gx.compile([x], head)(values, out=room[:6].reshape(3, 2))
+    assert room[6:].tolist() == [7.0, 7.0]
+
+
+X = gx.input("X", (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: gx.concatenate([]), "concatenate needs at least one array"),
+        (lambda: gx.concatenate([X, gx.zeros((2, 4))]), r"concatenate along axis 0: the other axes of shapes .*\(2, 4\).* do not agree"),
+        (lambda: gx.concatenate([gx.zeros(())]), "got a scalar; use stack"),
+        (lambda: gx.stack([X, X[0]]), r"stack needs arrays of one shape, got \[\(2, 3\), \(3,\)\]"),
+        (lambda: gx.split(X, 2, axis=1), "extent 3 does not divide into 2; use array_split"),
+        (lambda: gx.array_split(X, 0), "the number must be positive"),
+        (lambda: gx.pad(X, 1, "bogus"), "mode must be 'constant' or one of 'edge'.*got 'bogus'"),
+        (lambda: gx.pad(X, -1), "pad_width must be whole numbers, not negative"),
+        (lambda: gx.pad(X, ((1, 2), (3, 4), (5, 6))), "is not a pair for each axis"),
+        (lambda: gx.pad(gx.zeros((0,)), 1, "edge"), "an empty axis has nothing to pad with"),
+        (lambda: gx.diag(gx.zeros((2, 2, 2))), "diag takes a vector or a matrix"),
+        (lambda: gx.diagonal(X, 0, 1, 1), "two different axes"),
+        (lambda: gx.moveaxis(X, (0, 0), (0, 1)), "as many different places as axes"),
+        (lambda: gx.repeat(X, [1, 2], axis=1), "one number or 3"),
+        (lambda: gx.meshgrid(X, indexing="no"), "indexing must be 'xy' or 'ij'"),
+        (lambda: gx.arange(gx.input("n")), "arange takes numbers"),
+        (lambda: gx.gradient(gx.zeros(2), edge_order=2), "needs at least 3 elements"),
+        (lambda: gx.matrix_transpose(gx.zeros(2)), "at least two axes"),
+        (lambda: gx.expand_dims(X, (0, 0)), "names an axis twice"),
+    ],
+)  # fmt: skip
+def test_errors_name_what_was_wrong(build, message):
+    with pytest.raises((GraphError, ShapeError, DTypeError), match=message):
+        build()
