@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ Updates = Mapping[Any, Any]
 # A constant with more elements than this is passed as data.
 LARGEST_TABLE = 256
 # Keywords of a call, which no input can be named.
-_OF_CALLS = ("out", "progress")
+_OF_CALLS = ("out", "progress", "show", "trace")
 
 
 # --- the front half: what was asked for -------------------------------------------------------------------
@@ -231,12 +231,24 @@ def _native(graph: Graph, target: str | None) -> Program:
     compiler = toolchain.find_compiler()
     chosen = toolchain.resolve_target(compiler, target)
     graph = with_tables(graph)
-    key = digest(graph)
-    found = toolchain.recall(key, compiler, chosen)
+    return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen))
+
+
+def _timed(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target) -> Path:
+    """The library of the same kernels that reads a clock after each."""
+    return Path(_built(graph, compiler, target, timed=True)["library"])
+
+
+def _built(
+    graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target, *, timed: bool = False
+) -> Mapping[str, Any]:
+    """What loading needs of the library of ``graph``, remembered or built."""
+    key = digest(graph) + (" timed" if timed else "")
+    found = toolchain.recall(key, compiler, target)
     if found is None:
-        emitted = write_c(graph, compiler, chosen)
+        emitted = write_c(graph, compiler, target, timed=timed)
         openmp = emitted.threaded and compiler.openmp is not None
-        library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=chosen, openmp=openmp)
+        library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=target, openmp=openmp)
         found = {
             "arena_bytes": emitted.arena_bytes,
             "threaded": emitted.threaded,
@@ -245,16 +257,16 @@ def _native(graph: Graph, target: str | None) -> Program:
             "header": emitted.c_header,
             "name": emitted.name,
         }
-        toolchain.remember(key, found, library=library, compiler=compiler, target=chosen)
+        toolchain.remember(key, found, library=library, compiler=compiler, target=target)
         found["library"] = library
-    return _load(graph, found)
+    return found
 
 
-def write_c(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target) -> Emitted:
+def write_c(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target, *, timed: bool = False) -> Emitted:
     """The C of a graph for a target; threads only where the compiler can link OpenMP."""
     from graphc.pipeline import render  # all the stages: a start from the cache does without them
 
-    return render(graph, target.vector_bytes, (os.cpu_count() or 1) if compiler.openmp else 1)
+    return render(graph, target.vector_bytes, (os.cpu_count() or 1) if compiler.openmp else 1, timed=timed)
 
 
 def with_tables(graph: Graph) -> Graph:
@@ -286,7 +298,7 @@ def with_tables(graph: Graph) -> Graph:
     )
 
 
-def _load(graph: Graph, record: Mapping[str, Any]) -> Program:
+def _load(graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path]) -> Program:
     inputs = {node.name for node in graph.inputs}
     checks = tuple(
         Check(f"of {tensor}", tensor if tensor in inputs else None, extent) for tensor, extent in record["checks"]
@@ -301,6 +313,7 @@ def _load(graph: Graph, record: Mapping[str, Any]) -> Program:
         c_source=library.with_suffix(".c"),
         c_header=record["header"],
         kernels=kernels,
+        timed=timed,
     )
 
 

@@ -44,7 +44,7 @@ from graphc.schedule.kernels import (
     roots_of,
 )
 from graphc.schedule.schedule import stores_of
-from graphc.types import BOOL, FLOAT32, INT64, DType, ShapeError, TensorType
+from graphc.types import BOOL, FLOAT32, FLOAT64, INT64, DType, ShapeError, TensorType
 
 if TYPE_CHECKING:
     import jinja2
@@ -85,10 +85,12 @@ def emit(
     updated: Iterable[str],
     constants: Mapping[str, Array],
     model: tiling.TargetModel,
+    timed: bool = False,
 ) -> Emitted:
     """The C of a schedule. ``inputs`` and ``parameters`` are passed in this order, whether or not they are read;
-    ``outputs`` name the equations of the outputs."""
-    return _Emitter(schedule, inputs, parameters, outputs, set(updated), constants, model).emit()
+    ``outputs`` name the equations of the outputs. ``timed`` asks for the C that reads a clock after each kernel, whose one
+    function is ``<name>_profile``."""
+    return _Emitter(schedule, inputs, parameters, outputs, set(updated), constants, model, timed).emit()
 
 
 # --- names ------------------------------------------------------------------------------------------
@@ -457,14 +459,14 @@ def environment() -> jinja2.Environment:
 class _Emitter:
     def __init__(
         self, schedule: Schedule, inputs: Sequence[tuple[str, TensorType]], parameters: Sequence[tuple[str, TensorType]],
-        outputs: Sequence[str], updated: set[str], constants: Mapping[str, Array], model: tiling.TargetModel,
+        outputs: Sequence[str], updated: set[str], constants: Mapping[str, Array], model: tiling.TargetModel, timed: bool,
     ) -> None:  # fmt: skip
         self.schedule, self.model, self.constants = schedule, model, constants
         self.inputs, self.parameters = [name for name, _ in inputs], [name for name, _ in parameters]
-        self.outputs, self.updated = outputs, updated
+        self.outputs, self.updated, self.timed = outputs, updated, timed
         of_header = [
             schedule.name,
-            *(schedule.name + end for end in ("_run", "_args", "_strides")),
+            *(schedule.name + end for end in ("_run", "_args", "_strides", *(["_profile"] if timed else []))),
             f"{schedule.name.upper()}_H",
         ]
         self.names = CNames([*of_header, f"{schedule.name}_ARENA_BYTES"])
@@ -518,6 +520,7 @@ class _Emitter:
             "stepped": [self.names[name] for name in (*self.inputs, *self.outputs)],
             "arena_bytes": self.plan.nbytes,
             "threaded": self.threaded,
+            "timed": self.timed,
             "intermediates": [
                 {
                     "ctype": self.types[n].dtype.ctype,
@@ -537,7 +540,7 @@ class _Emitter:
         source = environment().get_template("program.c.j2").render(context)
         source = re.sub(r"\n{3,}", "\n\n", source)  # what was left out leaves its blank lines
         header = environment().get_template("program.h.j2").render(context)
-        reports = tuple(self.report(kernel) for kernel in kernels)
+        reports = tuple(self.report(number, kernel) for number, kernel in enumerate(kernels))
         return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, tuple(self.checks))
 
     @staticmethod
@@ -889,7 +892,7 @@ class _Emitter:
         return tuple(dict.fromkeys(found))
 
     # --- reports -----------------------------------------------------------------------------------------
-    def report(self, kernel: Kernel) -> KernelReport:
+    def report(self, number: int, kernel: Kernel) -> KernelReport:
         aliases = self.schedule.aliases
         moved = 0
         for names in (reads_of(kernel), stores_of(kernel)):
@@ -899,7 +902,12 @@ class _Emitter:
             type(kernel)
         ]
         formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel) else ()
-        return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), moved)
+        dtypes = [self.types[name].dtype for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types]
+        threaded = (isinstance(kernel, LoopKernel) and self.pays(kernel)) or (
+            isinstance(kernel, ContractKernel) and bool(self.tilings[number][2].parallel)
+        )
+        dtype = str(FLOAT64 if FLOAT64 in dtypes else FLOAT32)
+        return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), moved, dtype, threaded)
 
     @staticmethod
     def flops(kernel: Kernel) -> int:

@@ -29,8 +29,11 @@ def stages(graph: Graph) -> tuple[list[Node], Program, Schedule]:
     return results, program, schedule(program)
 
 
-def render(graph: Graph, vector_bytes: int, cores: int) -> Emitted:
-    """The C of a graph for a target with vectors of so many bytes (64, 32, 16, or 0 for none) and so many cores."""
+def render(graph: Graph, vector_bytes: int, cores: int, *, timed: bool = False) -> Emitted:
+    """The C of a graph for a target with vectors of so many bytes (64, 32, 16, or 0 for none) and so many cores.
+
+    ``timed``: with a clock between the kernels, for :meth:`Function.profile`.
+    """
     _, program, kernels = stages(graph)
     return emit(
         kernels,
@@ -40,4 +43,5 @@ def render(graph: Graph, vector_bytes: int, cores: int) -> Emitted:
         updated=list(program.updates),
         constants=program.constants,
         model=TargetModel.from_vector_bytes(vector_bytes, cores),
+        timed=timed,
     )

@@ -33,11 +33,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count, repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 import _cffi_backend  # type: ignore[import-untyped]
@@ -55,6 +55,9 @@ from graphc.types import (
     InputValueError,
     TensorType,
 )
+
+if TYPE_CHECKING:
+    from graphc.profile import Profile
 
 __all__ = [
     "Bound",
@@ -82,6 +85,7 @@ Progress = Callable[[int, int], object]
 Form = Literal["single", "list", "tuple", "dict"]
 
 _ffi = _cffi_backend.FFI()
+_PROFILED_STEPS = 2000  # at most so many are read with a clock: a median needs no more
 _CHUNK_SECONDS = 0.05  # how long C runs before Python looks up for Ctrl-C, progress and other threads
 
 
@@ -108,7 +112,10 @@ class Check:
 
 @dataclass(frozen=True)
 class KernelReport:
-    """One row of ``Function.kernels``: what was fused and why, the work, and the memory that is touched once."""
+    """One row of ``Function.kernels``: what was fused and why, the work, and the memory that is touched once.
+
+    ``dtype`` is "float64" where doubles are among what it touches, ``threaded`` whether threads share its loops.
+    """
 
     name: str
     kind: str
@@ -116,6 +123,8 @@ class KernelReport:
     formulas: tuple[str, ...]
     flops: int
     bytes: int
+    dtype: str = "float32"
+    threaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,10 +208,17 @@ class Program(Protocol):
         ``strides`` (int64, inputs then outputs) are elements from one step to the next, 0 for the same buffer again.
         """
 
+    def timed(self) -> Callable[[Any, int, Array], int]:
+        """What runs a frame's ``argument`` so many times and reads the clock into an int64 array (steps, kernels + 2).
+
+        In nanoseconds: twice before the first kernel, then after each. Raises :class:`GraphcError` where there are none.
+        """
+
 
 # --- the native program ---------------------------------------------------------------------------------
 _CALL = _ffi.typeof("int(*)(void *)")
 _RUN = _ffi.typeof("int(*)(void *, void *, int64_t, int64_t *)")
+_PROFILE = _ffi.typeof("int(*)(void *, int64_t, int64_t *)")
 # Never unloaded: threads that OpenMP started stay inside of it.
 _FLAGS = _ffi.RTLD_NOW | getattr(_ffi, "RTLD_NODELETE", 0)
 
@@ -210,7 +226,8 @@ _FLAGS = _ffi.RTLD_NOW | getattr(_ffi, "RTLD_NODELETE", 0)
 class NativeProgram:
     """The functions ``<entry>`` and ``<entry>_run`` of a shared library (``entry``: the name in C, if it is another).
 
-    ``c_source`` and ``c_header`` are text, or files that are read when somebody looks.
+    ``c_source`` and ``c_header`` are text, or files that are read when somebody looks; ``timed`` builds the library of
+    ``<entry>_profile``.
     """
 
     def __init__(
@@ -222,12 +239,13 @@ class NativeProgram:
         c_source: str | Path = "",
         c_header: str | Path = "",
         kernels: Sequence[Any] = (),
+        timed: Callable[[], Path] | None = None,
     ) -> None:
         self.library, self.signature, self.kernels = library, signature, kernels
-        self._source, self._header = c_source, c_header
+        self._source, self._header, self._entry, self._timed = c_source, c_header, entry or signature.name, timed
         self._loaded = _cffi_backend.load_library(os.path.abspath(library), _FLAGS)
-        self.call: Callable[[Any], int] = self._loaded.load_function(_CALL, entry or signature.name)
-        self._run = self._loaded.load_function(_RUN, f"{entry or signature.name}_run")
+        self.call: Callable[[Any], int] = self._loaded.load_function(_CALL, self._entry)
+        self._run = self._loaded.load_function(_RUN, f"{self._entry}_run")
         self.place: Callable[[Array], Any] = _ffi.from_buffer
 
     @cached_property
@@ -255,6 +273,14 @@ class NativeProgram:
     def run(self, argument: Any, strides: Array, steps: int, done: Array) -> int:
         buffer = _ffi.from_buffer
         return int(self._run(argument, buffer(strides), steps, buffer("int64_t[]", done)))
+
+    @cache  # noqa: B019 (a library is never unloaded either)
+    def timed(self) -> Callable[[Any, int, Array], int]:
+        if self._timed is None:
+            raise GraphcError(f"{self.signature.name} cannot be profiled: its library was not made from a graph here")
+        library = _cffi_backend.load_library(os.path.abspath(self._timed()), _FLAGS)
+        function = library.load_function(_PROFILE, f"{self._entry}_profile")
+        return lambda argument, steps, times: int(function(argument, steps, _ffi.from_buffer("int64_t[]", times)))
 
 
 # --- the NumPy program ----------------------------------------------------------------------------------
@@ -289,6 +315,9 @@ class NumpyProgram:
     @property
     def library(self) -> Path:
         raise self._no("library")
+
+    def timed(self) -> Callable[[Any, int, Array], int]:
+        raise self._no("kernels to profile")
 
     def _no(self, what: str) -> GraphcError:
         return GraphcError(f'{self.signature.name} has no {what}: it was compiled with backend="numpy"')
@@ -881,6 +910,88 @@ class Function:
             outputs.append(_allocate(f"{self.name}: output {slot.name!r}", slot.type.shape, slot.type.dtype))
             lane.slots[word] = self._program.place(outputs[-1])
         return Bound(self, lane, inputs, self._signature.restore(outputs))
+
+    # --- profiling ---
+    def profile(
+        self, /, *args: Any, trace: str | os.PathLike[str] | None = None, show: bool = True, **named: Any
+    ) -> Profile:
+        """Where the time of a call goes: the seconds, flops and bytes of each kernel, and how near the machine's limit.
+
+        Takes the inputs of a call, runs a C of the same kernels with a clock between them (built at the first use) for
+        about a third of a second, and gives all parameters their values back. ``show`` prints the table; ``trace`` names
+        a file for the Chrome trace of the steps, for chrome://tracing or ui.perfetto.dev.
+
+        Raises what a call does, and :class:`GraphcError` for ``backend="numpy"``.
+        """
+        from graphc.profile import report
+
+        run = self._program.timed()
+        times, plain = self._timed(run, self._ordered(args, named))
+        found = report(self.name, self.kernels, times, plain, self._threads)
+        if trace is not None:
+            found.write_trace(trace)
+        if show:
+            print(found)
+        return found
+
+    def _timed(self, run: Callable[[Any, int, Array], int], given: Sequence[Any]) -> tuple[Array, float]:
+        """Readings of the clock (steps, kernels + 2) by ``run``, and the seconds of a step without them."""
+        values = [
+            self._apart(convert(f"{self.name}.profile", slot, value), ())
+            for slot, value in zip(self._signature.inputs, given, strict=True)
+        ]
+        program, still = self._program, np.zeros(len(values) + len(self._outputs), np.int64)
+        chunks: list[Array] = []
+        plain: list[float] = []
+
+        def go(argument: Any) -> int:
+            old = [array.copy() for array in self._written]
+
+            def steps(n: int, times: Array | None = None) -> tuple[int, float]:
+                """Status and seconds of ``n`` steps from the old parameters, with a clock where ``times`` are given."""
+                deque(map(np.copyto, self._written, old), maxlen=0)
+                done, began = np.zeros(1, np.int64), time.perf_counter()
+                status = program.run(argument, still, n, done) if times is None else run(argument, n, times)
+                return status, time.perf_counter() - began
+
+            try:
+                status, _ = steps(1)
+                if status:
+                    return status
+                n, (_, took) = 1, steps(1)
+                while took < _CHUNK_SECONDS / 5:
+                    n *= 4
+                    _, took = steps(n)
+                at_once = min(n, _PROFILED_STEPS // 4)
+                times = np.empty((at_once, len(self.kernels) + 2), np.int64)
+                steps(at_once, times)  # the first ones are cold
+                began = time.perf_counter()
+                while len(chunks) < 3 or (
+                    len(chunks) * at_once < _PROFILED_STEPS and time.perf_counter() - began < 6 * _CHUNK_SECONDS
+                ):
+                    plain.append(steps(n)[1] / n)
+                    times = np.empty_like(times)
+                    steps(at_once, times)
+                    chunks.append(times)
+                return 0
+            finally:
+                deque(map(np.copyto, self._written, old), maxlen=0)
+
+        lane = self._take()
+        try:
+            for word, value in enumerate(values):
+                lane.slots[word] = program.place(value)
+            results = [_fresh(self.name, shape, dtype) for _, dtype, shape in self._outputs]
+            for (word, _, _), result in zip(self._outputs, results, strict=True):
+                lane.slots[word] = program.place(result)
+            status = _guarded_call(self._guards, lane, go, lane.argument)
+            if status:
+                raise IndexOutOfRangeError(f"{self.name}: {self._culprit(status, values).message()}")
+        finally:
+            for word in self._places:
+                lane.slots[word] = program.place(lane.zeros[word])
+            self._free.append(lane)
+        return np.concatenate(chunks), float(np.median(plain))
 
     # --- looking inside ---
     @property

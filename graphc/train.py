@@ -125,9 +125,12 @@ class TrainStep(Function):
         self.history: History | None = None
 
     def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
+        return self._call(self._ordered(args, named) if args else super()._ordered((), named), out)
+
+    def _ordered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
         if args:
             raise InputTypeError(f"{self.name} takes its inputs by name: {', '.join(self._names)}")
-        return self._call(self._ordered((), named), out)
+        return super()._ordered((), named)
 
     def fit(
         self,

@@ -26,7 +26,7 @@ ORDER = """
     schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.show schedule.tiling
     plan vecmath emit
     toolchain
-    compile pipeline
+    compile pipeline profile
     train persist check draw
     __init__ demo cli __main__
 """.split()
@@ -34,6 +34,7 @@ ORDER = """
 # Imports that point upward, none of them at the top of a module, and why.
 UPWARD = {
     ("compile", "emit"): "a type, for the type checker only",
+    ("runtime", "profile"): "a method that few functions are asked for",
     ("compile", "pipeline"): "a start from the cache does without all the stages",
 }
 
