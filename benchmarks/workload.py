@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["EXP", "EXP64", "ROTATION", "Array", "Workload", "cost_of_step", "everywhere"]
+__all__ = ["ADAM", "EXP", "EXP64", "ROTATION", "Array", "Workload", "cost_of_step", "everywhere"]
 
 Array = np.ndarray[Any, Any]
 Formula = Callable[..., Any]
@@ -18,6 +18,20 @@ ROTATION = 16
 
 EXP, EXP64 = 16, 28
 """Flops of one exp, log or tanh: range reduction, scaling (3 multiply-adds) and a polynomial of degree 5, or 11."""
+
+
+class Adam(NamedTuple):
+    """The settings of Adam, everybody's defaults but for the learning rate, which the row says."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def scalars(self, learning_rate: Any, t: Any) -> tuple[Any, Any]:
+        """At step t: ``p -= size * m / (sqrt(v) * scale + eps)``."""
+        return learning_rate / (1 - self.betas[0] ** t), (1 - self.betas[1] ** t) ** -0.5
+
+
+ADAM = Adam()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,6 +56,7 @@ class Workload:
     bytes: float  # the fewest: each input read once, each output written once
     learning_rate: float = 0.0
     momentum: float = 0.0
+    adam: bool = False  # rather than gradient descent
     loop: bool = True  # measured in a loop inside C, too
 
     @property
@@ -64,13 +79,19 @@ class Workload:
         """In float64: loss and parameters after ``steps`` steps, or loss and gradients of the last input."""
         values = {name: np.array(value, np.float64) for name, value in self.parameters.items()}
         slots = {name: np.zeros_like(value) for name, value in values.items()}
+        squares = {name: np.zeros_like(value) for name, value in values.items()}
         batches = self.batches()
         for i in range(steps):
             batch = {
                 n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in batches[i % len(batches)].items()
             }
             loss, gradients = self.reference(**batch, **values)
-            for name, value in values.items():
+            for name, value in values.items() if self.adam else ():
+                slots[name] = ADAM.betas[0] * slots[name] + (1 - ADAM.betas[0]) * gradients[name]
+                squares[name] = ADAM.betas[1] * squares[name] + (1 - ADAM.betas[1]) * gradients[name] ** 2
+                size, scale = ADAM.scalars(self.learning_rate, i + 1)
+                value -= size * slots[name] / (np.sqrt(squares[name]) * scale + ADAM.eps)
+            for name, value in () if self.adam else values.items():
                 slots[name] = self.momentum * slots[name] + gradients[name]
                 value -= self.learning_rate * slots[name]
         return {"loss": np.float64(loss)} | (values if self.steps else gradients)

@@ -33,7 +33,7 @@ def test_the_reference_is_the_gradient_of_the_graphc_formula(key):
         np.testing.assert_allclose(gx.evaluate(node, batch), wanted, rtol=0, atol=1e-5 * np.max(np.abs(wanted)))
 
 
-CASES = [("product", "call"), ("fit", "bind"), ("rosenbrock", "loop"), ("tiny-mlp", "call"), ("deep-mlp", "loop")]
+CASES = [("product", "call"), ("fit", "bind"), ("rosenbrock", "loop"), ("tiny-mlp", "call"), ("deep-mlp", "loop"), ("layer-norm", "call"), ("attention", "bind"), ("adam", "call")]
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])

@@ -8,7 +8,7 @@ import pytest
 import graphc as gx
 from graphc.compile import freeze
 from graphc.pipeline import stages
-from graphc.schedule.kernels import ContractKernel, CopyKernel, LoopKernel
+from graphc.schedule.kernels import CheckKernel, ContractKernel, CopyKernel, LoopKernel
 
 
 def schedule(outputs, updates, inputs=()):
@@ -85,3 +85,39 @@ def test_rows_of_a_strip_are_added_up_together_and_their_columns_in_registers():
     feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
     for got, want in zip(both(**feeds), gx.evaluate([loss, gx.grad(loss, w)], feeds), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-4)
+
+
+# --- fusion holds: the number of passes -------------------------------------------------------------------
+def test_layer_norm_is_one_pass_forward_and_backward():
+    x, c, w, b = gx.input("x", (64, 512)), gx.input("c", (64, 512)), gx.input("w", (512,)), gx.input("b", (512,))
+    y = gx.nn.layer_norm(x, 512, w, b)
+    assert len(schedule([y], {}, [x, w, b]).kernels) == 1
+    loss = gx.sum(y * c)
+    assert len(schedule([loss, *gx.grad(loss, [x, w, b])], {}, [x, w, b, c]).kernels) == 1
+
+
+def test_softmax_cross_entropy_is_one_pass_forward_and_backward():
+    scores, labels = gx.input("scores", (64, 1000)), gx.input("labels", (64,), dtype="int32")
+    loss = gx.mean(gx.nn.softmax_cross_entropy(scores, labels))
+    check, kernel = schedule([loss, gx.grad(loss, scores)], {}, [scores, labels]).kernels
+    assert isinstance(check, CheckKernel)
+    assert isinstance(kernel, LoopKernel)
+
+
+@pytest.mark.parametrize("recipe", [gx.optim.Adam(), gx.optim.AdamW(gx.optim.cosine(0.1, 100)), gx.optim.NAdam(), gx.optim.RAdam()], ids=lambda r: type(r).__name__)
+def test_adam_is_in_the_store_steps_of_the_gradients(recipe):
+    W1, b1 = gx.parameter("W1", np.ones((64, 32))), gx.parameter("b1", np.zeros(32))
+    W2, b2 = gx.parameter("W2", np.ones((10, 32))), gx.parameter("b2", np.zeros(10))
+    X, labels = gx.input("X", (16, 64)), gx.input("labels", (16,), dtype="int32")
+    loss = gx.mean(gx.nn.softmax_cross_entropy(gx.nn.linear(gx.nn.relu(X @ W1 + b1), W2, b2), labels))
+    step = gx.train_step(loss, recipe, name="net")
+    kinds = [kernel.kind for kernel in step.kernels]
+    assert kinds.count("contraction") == 5  # two forward, three backward; W2 is used transposed
+    assert kinds.count("loops") == 3  # the scalars of the step, softmax with the last bias, the first bias
+    assert "copy" not in kinds
+
+
+def test_an_adam_step_is_one_pass_over_a_parameter():
+    p, g = gx.parameter("p", np.ones(1000)), gx.input("g", (1000,))
+    step = gx.train_step(gx.sum(p * g), gx.optim.Adam(), name="adam")
+    assert [kernel.kind for kernel in step.kernels] == ["loops"] * 3

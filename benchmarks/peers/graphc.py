@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import Cannot, Contender, Rotation
-from benchmarks.workload import Array, Workload
+from benchmarks.workload import ADAM, Array, Workload
 
 LIBRARY = "graphc"
 TILE = 2 << 20  # bytes: the batches of one `run` in C, the rotation repeated (short, so that they stay in the cache)
@@ -68,7 +68,9 @@ def _step(workload: Workload, mode: str, backend: str | None) -> Contender:
     import graphc as gx
 
     loss, _, parameters = graph(workload)
-    optimizer = gx.optim.SGD(workload.learning_rate, momentum=workload.momentum)
+    optimizer: Any = gx.optim.SGD(workload.learning_rate, momentum=workload.momentum)
+    if workload.adam:
+        optimizer = gx.optim.Adam(workload.learning_rate, betas=ADAM.betas, eps=ADAM.eps)
     step = gx.train_step(loss, optimizer, name=workload.key.replace("-", "_"), backend=backend)
     rotation: Any
     if mode == "bind":

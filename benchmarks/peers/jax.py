@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import Cannot, Contender, Rotation
-from benchmarks.workload import Array, Workload
+from benchmarks.workload import ADAM, Array, Workload
 
 LIBRARY = "jax.numpy"
 
@@ -80,6 +80,14 @@ def _step(workload: Workload, mode: str) -> Contender:
     def step(state: Any, batch: Any) -> Any:
         parameters, speed = state
         value, gradients = jax.value_and_grad(loss)(parameters, batch)
+        if workload.adam:  # as optax has it
+            t, ms, vs = speed
+            t = t + 1
+            ms = [ADAM.betas[0] * m + (1 - ADAM.betas[0]) * g for m, g in zip(ms, gradients, strict=True)]
+            vs = [ADAM.betas[1] * v + (1 - ADAM.betas[1]) * g * g for v, g in zip(vs, gradients, strict=True)]
+            size, scale = ADAM.scalars(rate, t)
+            moved = [p - size * m / (jnp.sqrt(v) * scale + ADAM.eps) for p, m, v in zip(parameters, ms, vs, strict=True)]
+            return (moved, (t, ms, vs)), value
         if mu:
             speed = gradients = [mu * v + g for v, g in zip(speed, gradients, strict=True)]
         return ([p - rate * g for p, g in zip(parameters, gradients, strict=True)], speed), value
@@ -120,7 +128,11 @@ def _step(workload: Workload, mode: str) -> Contender:
     def reset() -> None:
         rewind()
         parameters = [jnp.array(value, copy=True) for value in workload.parameters.values()]
-        cell[:] = [(parameters, [jnp.zeros_like(p) for p in parameters] if mu else []), None]
+        slots: Any = [jnp.zeros_like(p) for p in parameters] if mu else []
+        if workload.adam:
+            zeros = [[jnp.zeros_like(p) for p in parameters] for _ in range(2)]
+            slots = (jnp.zeros((), workload.dtype), *zeros)
+        cell[:] = [(parameters, slots), None]
 
     def state() -> dict[str, Array]:
         return {"loss": np.asarray(cell[1])} | {n: np.asarray(p) for n, p in zip(names, cell[0][0], strict=True)}

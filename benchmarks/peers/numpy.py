@@ -31,7 +31,7 @@ def build(workload: Workload, mode: str, option: str | None = None) -> Contender
         rotation.rewind()
         for name, value in workload.parameters.items():
             live[name][...] = value
-        if workload.momentum:  # the velocities are its own: start anew
+        if workload.momentum or workload.adam:  # the slots are its own: start anew
             rotation.function = workload.numpy(workload, live)
 
     def state() -> dict[str, Array]:

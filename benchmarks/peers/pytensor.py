@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import Cannot, Contender, Rotation
-from benchmarks.workload import Array, Workload
+from benchmarks.workload import ADAM, Array, Workload
 
 LIBRARY = "pytensor.tensor"
 
@@ -52,7 +52,18 @@ def build(workload: Workload, mode: str, option: str | None = "CVM") -> Contende
     if parameters:
         outputs = [loss]
         f = workload.dtype.type  # Python floats would make float64 of float32
-        for p, g in zip(parameters.values(), gradients, strict=True):
+        if workload.adam:
+            count = pytensor.shared(np.zeros((), workload.dtype))
+            slots.append(count)
+            updates.append((count, count + f(1)))
+            size, scale = (x.astype(workload.dtype.name) for x in ADAM.scalars(workload.learning_rate, count + 1))
+            for p, g in zip(parameters.values(), gradients, strict=True):
+                m, v = (pytensor.shared(np.zeros_like(p.get_value()), shape=p.type.shape) for _ in range(2))
+                slots += [m, v]
+                new_m = f(ADAM.betas[0]) * m + f(1 - ADAM.betas[0]) * g
+                new_v = f(ADAM.betas[1]) * v + f(1 - ADAM.betas[1]) * g * g
+                updates += [(m, new_m), (v, new_v), (p, p - size * new_m / (pt.sqrt(new_v) * scale + f(ADAM.eps)))]
+        for p, g in () if workload.adam else zip(parameters.values(), gradients, strict=True):
             if workload.momentum:
                 v = pytensor.shared(np.zeros_like(p.get_value()), shape=p.type.shape)
                 slots.append(v)

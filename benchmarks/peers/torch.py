@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import Cannot, Contender, Rotation
-from benchmarks.workload import Array, Workload
+from benchmarks.workload import ADAM, Array, Workload
 
 LIBRARY = "torch"
 
@@ -40,7 +40,18 @@ def build(workload: Workload, mode: str, option: str | None = "eager") -> Conten
     speed = [torch.zeros_like(p) for p in parameters] if workload.momentum else []
     rate, mu = workload.learning_rate, workload.momentum
 
+    adam = None
+    if workload.adam:
+        # Its fused kernel is the fastest; the compiler makes its own of the plain one.
+        more = {"capturable": True, "foreach": True} if compiled else {"fused": True}
+        adam = torch.optim.Adam(parameters, lr=rate, betas=ADAM.betas, eps=ADAM.eps, **more)
+
     def update(gradients: Any) -> None:
+        if adam:
+            for p, g in zip(parameters, gradients, strict=True):
+                p.grad = g
+            adam.step()
+            return
         if mu:
             for v, g in zip(speed, gradients, strict=True):
                 v.mul_(mu).add_(g)
@@ -94,6 +105,9 @@ def build(workload: Workload, mode: str, option: str | None = "eager") -> Conten
                 p.copy_(torch.from_numpy(np.asarray(value)))
             for v in speed:
                 v.zero_()
+            for slots in adam.state.values() if adam else ():
+                for slot in slots.values():
+                    slot.zero_()
 
     def state() -> dict[str, Array]:
         if parameters:

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.workload import Workload
+from benchmarks.workloads.adam import adam
+from benchmarks.workloads.attention import attention
 from benchmarks.workloads.chain import chain
+from benchmarks.workloads.crossentropy import crossentropy
 from benchmarks.workloads.fit import fit
+from benchmarks.workloads.layernorm import layernorm
 from benchmarks.workloads.linear import linear
 from benchmarks.workloads.logreg import logreg
 from benchmarks.workloads.mlp import mlp
@@ -40,4 +44,8 @@ ROWS: dict[str, Row] = {
     "logreg": Row(lambda: logreg(100_000, 30), lambda: logreg(200, 5)),
     "rosenbrock": Row(lambda: rosenbrock(100), lambda: rosenbrock(10)),
     "fit": Row(lambda: fit(100), lambda: fit(20)),
+    "layer-norm": Row(lambda: layernorm(8192, 512), lambda: layernorm(70, 12)),
+    "cross-entropy": Row(lambda: crossentropy(8192, 1000), lambda: crossentropy(70, 11)),
+    "attention": Row(lambda: attention(8, 256, 64), lambda: attention(2, 6, 4)),
+    "adam": Row(lambda: adam(10_000_000), lambda: adam(9000)),
 }

@@ -159,7 +159,7 @@ PERMUTE = register(
         "permute",
         _infer_permute,
         lambda x, *, type, axes: np.transpose(x, axes),
-        lambda g, y, x, *, axes: [permute(g, tuple(int(i) for i in np.argsort(axes)))],
+        lambda g, y, x, *, axes: [_moved_back(g, axes)],
     )
 )
 SLICE = register(
@@ -194,6 +194,17 @@ def reshape(x: Node, shape: Sequence[int]) -> Node:
 def permute(x: Node, axes: Sequence[int]) -> Node:
     """Axis i of the result is axis ``axes[i]`` of ``x``."""
     return x if list(axes) == list(range(x.ndim)) else make(PERMUTE, x, axes=tuple(axes))
+
+
+def _moved_back(g: Node, axes: Sequence[int]) -> Node:
+    """The cotangent in the order of axes from before. A contraction gives it in that order, rather than to be moved:
+    the update of ``W`` in ``x @ W.T`` can then join its store step."""
+    back = [int(i) for i in np.argsort(axes)]
+    if g.op is not CONTRACT:
+        return permute(g, back)
+    a_axes, b_axes, out_axes = (g.attrs[name] for name in ("a_axes", "b_axes", "out_axes"))
+    left, right = g.operands
+    return contract(left, right, a_axes, b_axes, [out_axes[i] for i in back])
 
 
 def slice_(x: Node, start: Sequence[int], step: Sequence[int], shape: Sequence[int]) -> Node:

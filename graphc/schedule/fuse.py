@@ -144,6 +144,12 @@ def _own_cost(equation: Equation) -> float:
     return op.cost if isinstance(op, Pointwise) else 0.5 if equation.op == "cast" else 0
 
 
+def _row(load: Load, axis: int) -> tuple[str, int] | None:
+    """The tensor, and its one axis that ``axis`` runs along alone; None where there is no such axis."""
+    along = [place for place, index in enumerate(load.index) if index.axis == axis]
+    return (load.tensor, along[0]) if len(along) == 1 and len(load.index) > 1 and not load.guards else None
+
+
 def _spreads(reader: Equation, load: Load) -> bool:
     """Whether the reader asks for the same element again and again."""
     shape = reader.axes if reader.call is None else reader.call.shapes[reader.operands.index(load)]
@@ -386,13 +392,29 @@ class Grouping:
         if group.rank == 0 and not axes and equation.reduction is None:
             group.add(equation, (), "row", loads)
             return True
-        if equation.reduction is not None or not group.pure or group.rank == 0:
+        if equation.reduction is not None:
+            return self._join_sum(equation, loads, group)
+        if not group.pure or group.rank == 0:
             return False
         if tuple(equation.axes[axis] for axis in axes) != group.extents:
             return False
         if group.reads.isdisjoint(loads):
             return False
         group.add(equation, axes, "row", loads)
+        return True
+
+    def _join_sum(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup) -> bool:
+        """A sum of rows that the kernel reads in its rounds anyway: that of a layer's bias beside its weight."""
+        kept, gone = live(equation), reduced(equation)
+        if group.rank != 1 or not kept or len(gone) != 1 or equation.axes[gone[0]] != group.extents[0]:
+            return False
+        if equation.reduction is None or equation.reduction.lanes > 1 or equation.reduction.kind.startswith("arg"):
+            return False
+        rows = {_row(load, gone[0]) for load in loads} - {None}
+        read = {_row(load, member.align[0]) for member in group.members.values() if member.align for load in member.loads}
+        if rows.isdisjoint(read):
+            return False
+        group.add(equation, gone, "cross", loads)
         return True
 
     def _join_contraction(self, equation: Equation, loads: tuple[Load, ...], group: ContractGroup) -> bool:
