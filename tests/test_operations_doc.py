@@ -29,11 +29,13 @@ node (`x.sum(axis=0)`), and NumPy's own functions build nodes (`np.tanh(x)`).
 SECTIONS = [
     ("Sources", "frontend.sources"), ("Pointwise", "ops.pointwise"), ("Pointwise, composed", "frontend.elementwise"),
     ("Reductions", "frontend.reductions"), ("Running results", "scans"), ("Norms", "frontend.norms"),
-    ("Movement", "frontend.movement"), ("Joining", "frontend.joining"), ("Creation", "frontend.creation"),
+    ("Movement", "frontend.movement"), ("Put together and taken apart", "frontend.pieces"), ("Diagonals", "frontend.diagonals"),
+    ("Differences", "frontend.differences"),
     ("Indexing", "frontend.indexing"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),
-    ("Contractions", "frontend.contractions"), ("Calculus", "frontend.calculus"), ("Linear algebra", "linalg"),
+    ("Contractions", "frontend.contractions"), ("Linear algebra", "linalg"),
     ("Random", "random"), ("Activations", "nn.activations"), ("Layers", "nn.layers"), ("Dropout", "nn.dropout"),
-    ("Losses", "nn.losses"), ("Optimizers", "optim"), ("Learning rates", "optim.schedules"), ("Initialisers", "init"),
+    ("Losses", "nn.losses"), ("Optimizers", "optim.algorithms"), ("Learning rates", "optim.schedules"), ("Clipping", "optim.clipping"),
+    ("An optimizer of your own", "optim.optimizer"), ("Initialisers", "init"),
     ("Gradient control", "frontend"), ("Derivatives", "passes.grad"), ("Derivatives beyond the gradient", "passes.derivatives"),
 ]  # fmt: skip
 PREFIX = {"linalg": "linalg.", "random": "random.", "nn": "nn.", "optim": "optim.", "init": "init."}
