@@ -243,14 +243,17 @@ class Limits:
 
 
 def _best(work: Callable[[int], object]) -> float:
-    """Rounds a second of ``work(rounds)``, at best."""
-    rounds, rates = 1, [0.0]
-    while len(rates) < 4:
+    """Rounds a second of ``work(rounds)``, at best: of ever more rounds, until that no longer helps.
+
+    A thread that has to be waken, or waits for a core that somebody else has, makes a short sample as long as a good one.
+    """
+    rounds, best, stays = 1, 0.0, 0
+    while stays < 3:
         start = time.perf_counter()
         work(rounds)
         took = time.perf_counter() - start
-        if took < _SAMPLE_SECONDS / 2:
-            rounds *= 4
-        else:
-            rates.append(rounds / took)
-    return max(rates)
+        better = rounds / took > 1.05 * best
+        best = max(best, rounds / took)
+        stays = 0 if better else stays + 1
+        rounds *= 4 if took < _SAMPLE_SECONDS / 2 or (better and took < 10 * _SAMPLE_SECONDS) else 1
+    return best
