@@ -95,6 +95,16 @@ def large_net(f):
     return net(f, 192, 700, 130, 10, momentum=0.9, nesterov=True)
 
 
+def adaptive(f):
+    """Adam in the store steps: scalars in float64, a counter, a schedule, clipping, a weight used transposed."""
+    X, labels = f.input("X", (9, 13)), f.input("labels", (9,), "int32", below=5)
+    W, V, b = f.parameter("W", (13, 22)), f.parameter("V", (5, 22)), f.parameter("b", (5,))
+    loss = gx.mean(gx.nn.softmax_cross_entropy(gx.nn.linear(gx.tanh(X @ W), V, b), labels))
+    rate = gx.optim.linear_warmup(gx.optim.one_cycle(0.1, 100), 10, start_factor=0.5)
+    recipe = gx.optim.clip_by_global_norm(gx.optim.NAdam(rate, weight_decay=0.1, decoupled_weight_decay=True), 0.1)
+    return {"loss": loss}, recipe(dict(zip([W, V, b], gx.grad(loss, [W, V, b]), strict=True)))
+
+
 def activations(f):
     """A deep float64 net with each activation and loss."""
     X, labels = f.input("X", (9, 13), "float64"), f.input("labels", (9,), "int64", below=5)
@@ -192,7 +202,7 @@ def names(f):
 
 
 PROGRAMS = (
-    product, digits, large_net, activations, wide_softmax, movement, whole_numbers, reductions, products, pointwise, names
+    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, pointwise, names
 )  # fmt: skip
 
 
