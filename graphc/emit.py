@@ -22,7 +22,7 @@ from graphc.ir import REGISTRY, Array
 from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Divide, Index, Modulo, Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
-from graphc.plan import Plan, Span, plan
+from graphc.plan import ALIGNMENT, Plan, Span, plan
 from graphc.runtime import KernelReport
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
@@ -412,6 +412,7 @@ class FunctionView:
     loops: list[tuple[str, int]] = field(default_factory=list)
     simd: bool = False
     threaded: bool = False
+    most_parts: int = 0  # that there is memory for; 0 is any number
     declarations: list[str] = field(default_factory=list)
     private: list[str] = field(default_factory=list)
     strip: int = 0
@@ -594,7 +595,9 @@ class _Emitter:
                 for name, type in (*kernel.buffers.items(), *kernel.results.items()):
                     if type.nbytes > STACK_BYTES:
                         rounds = (kernel.strip or 1) if name in kernel.buffers else 1
-                        spans.append(Span(f"{number}:{name}", type.nbytes * rounds, number, number))
+                        copies = self.model.cores if name in kernel.buffers and self.pays(kernel) else 1
+                        nbytes = -(-type.nbytes * rounds // ALIGNMENT) * ALIGNMENT * copies
+                        spans.append(Span(f"{number}:{name}", nbytes, number, number))
                 if self.pays(kernel):
                     for a in kernel.accumulators:
                         blocks = -(-kernel.outer[0][1] // a.block) * max(a.size, 1) * a.dtype.itemsize
@@ -684,7 +687,14 @@ class _Emitter:
                 speller.rows[name] = f"{enclosed(place)} * {size} + " if size > 1 else f"{place} + "
             if view.threaded and view.block and name.endswith("_part") and name in kernel.results:
                 continue
-            if type.nbytes * rounds > STACK_BYTES * rounds:
+            if type.nbytes > STACK_BYTES and view.threaded and name in kernel.buffers:
+                space, elements = names.fresh(f"{name}_space"), -(-type.nbytes * rounds // ALIGNMENT) * ALIGNMENT
+                declared.append(f"{type.dtype.ctype} *restrict {space}")
+                given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
+                mine = f"{space} + part * {elements // type.dtype.itemsize}"
+                view.private.append(f"{type.dtype.ctype} *const {spelled[name]} = {mine};")
+                view.most_parts = self.model.cores
+            elif type.nbytes > STACK_BYTES:
                 declared.append(f"{type.dtype.ctype} *restrict {spelled[name]}")
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
             else:
@@ -720,11 +730,7 @@ class _Emitter:
 
     def pays(self, kernel: LoopKernel) -> bool:
         """Whether threads share the rounds: there are many, they do enough, and what they leave can be kept apart."""
-        if (
-            self.model.cores < 2
-            or not kernel.outer
-            or any(type.nbytes > STACK_BYTES for type in kernel.buffers.values())
-        ):
+        if self.model.cores < 2 or not kernel.outer:
             return False
         extent = kernel.outer[0][1]
         if kernel.accumulators and (

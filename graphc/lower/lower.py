@@ -27,8 +27,11 @@ __all__ = ["lower"]
 # latency of an addition on long ones, few where the tree at the end would cost more than the sum.
 _LANES = ((512, 64), (16, 16), (0, 1))
 
-# A sum of more than two blocks is added up block by block.
-BLOCK = 4096
+# A sum of more than two blocks is added up block by block; one over rows that each take some work, from four short blocks
+# on, so that threads can share the blocks.
+BLOCK, SHORT_BLOCK = 4096, 512
+# A row of so many elements takes some work.
+WIDE = 64
 
 
 def lanes_for(extent: int) -> int:
@@ -60,6 +63,7 @@ class _Lowering:
     defined: dict[str, Equation] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    of_rows: set[str] = field(default_factory=set)  # tensors of which an element takes a reduction
 
     def run(self, name: str, outputs: Sequence[tuple[str, Node]], updates: Sequence[tuple[Parameter, Node]]) -> Program:
         wanted = [node for _, node in outputs] + [node for _, node in updates]
@@ -128,6 +132,8 @@ class _Lowering:
         type = TensorType(tuple(axes[:rank]), node.dtype)
         self.defined[name] = Equation(name, node.dtype, tuple(axes), rank, op, tuple(operands), reduction, call)
         self.types[name] = type
+        if reduction or any(isinstance(operand, Load) and operand.tensor in self.of_rows for operand in operands):
+            self.of_rows.add(name)
         return self.load(name, type)
 
     # --- one node --------------------------------------------------------------------------------------
@@ -245,9 +251,14 @@ class _Lowering:
         """In lanes where neighbours in memory are reduced; a sum whose neighbours belong to different results (the
         columns of a matrix) goes in plain order, with the results side by side. Long sums go by blocks, which keeps
         their rounding errors small."""
-        columns = self.has_columns(operands, range(rank))
-        lanes = 1 if columns or kind.startswith("arg") else lanes_for(axes[-1])
-        return Reduction(kind, lanes, BLOCK if kind in ("sum", "dot") and axes[-1] > 2 * BLOCK else 0)
+        columns, extent = self.has_columns(operands, range(rank)), axes[-1]
+        lanes = 1 if columns or kind.startswith("arg") else lanes_for(extent)
+        if kind not in ("sum", "dot"):
+            return Reduction(kind, lanes)
+        of_rows = any(isinstance(operand, Load) and operand.tensor in self.of_rows for operand in operands)
+        wide = prod(axes[:rank]) >= WIDE if columns else rank == 0 and of_rows
+        short = SHORT_BLOCK if wide and extent >= 4 * SHORT_BLOCK else 0
+        return Reduction(kind, lanes, BLOCK if extent > 2 * BLOCK else short)
 
     def routine(self, node: Node, stem: str, whole: bool, operands: Sequence[Operand]) -> Load:
         """A routine that needs arrays gets a copy of what is not one in memory."""
