@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.types import DTypeError, GraphError, ShapeError
+from graphc.types import FLOAT32, DTypeError, GraphError, ShapeError
 
 rng = np.random.default_rng(7)
 
@@ -68,6 +68,23 @@ MOVEMENT = [
     ("linspace", (f64(), f64(), 5)), ("linspace", (f64(3), 2.0, 4), {"axis": -1}), ("linspace", (f64(2, 1), f64(3), 4), {"endpoint": False, "axis": 1}), ("linspace", (f64(), f64(), 1)), ("linspace", (f64(), 1.0, 0)),
 ]  # fmt: skip
 
+MINUS = np.array([[-np.inf, 1.0, -np.inf], [-np.inf] * 3, [np.inf, 0.0, -np.inf], [-800.0, -801.0, -800.5], [900.0, 901.0, 0.0]])
+AXES = (None, 0, -1, (0, 2), (-1, 0, 1), ())  # of a tensor of three
+REDUCTIONS = [
+    *((name, (f64(3, 2, 4),), {"axis": axis, "keepdims": keepdims}) for name in ("sum", "mean", "max", "min", "var", "std", "ptp", "logsumexp") for axis in AXES for keepdims in (False, True) if axis != () or name not in ("ptp",)),
+    *((name, (b8(3, 2, 4),), {"axis": axis, "keepdims": keepdims}) for name in ("all", "any", "count_nonzero", "sum", "max", "min") for axis in AXES for keepdims in (False, True)),
+    *((name, (i32(3, 4),), {"axis": axis}) for name in ("sum", "mean", "max", "min", "var", "std", "ptp", "all", "any", "count_nonzero", "argmax", "argmin") for axis in (None, 1)),
+    *((name, (f64(3, 4),), {"axis": axis, "keepdims": keepdims}) for name in ("argmax", "argmin") for axis in (None, 0, -1) for keepdims in (False, True)),
+    *((name, (f64(3, 4), axis), {"ddof": ddof}) for name in ("var", "std") for axis in (None, 1) for ddof in (1, 2, 0.5)),
+    *((name, (f64(3, 4),), {"axis": 0, "correction": 1}) for name in ("var", "std")),
+    ("var", (f64(1, 1),)), ("std", (f64(),)), ("var", (f64(),), {"keepdims": True}), ("var", (f64(0, 3), 1)), ("std", (np.array([1.0, np.nan, 2.0]),)), ("std", (np.array([1.0, np.inf, 2.0]),)),
+    ("logsumexp", (MINUS, 1)), ("logsumexp", (MINUS, 0)), ("logsumexp", (np.array([0.0, np.nan]),)), ("logsumexp", (f64(0, 3), 0)), ("logsumexp", (f64(0, 3), 1)), ("logsumexp", (f64(),)),
+    *((name, (f64(2, 0), axis)) for name in ("all", "any", "count_nonzero", "sum") for axis in (None, 0, 1)), ("all", (f64(),)), ("any", (ZEROS, 0)), ("all", (ZEROS, 0)),
+    *(("average", (f64(3, 2, 4), axis), {"weights": np.abs(f64(*shape)) + 0.5, "keepdims": keepdims}) for keepdims in (False, True)
+      for axis, shape in [(None, (3, 2, 4)), (1, (3, 2, 4)), (1, (2,)), (-1, (4,)), ((0, 2), (3, 4)), ((2, 0), (4, 3)), ((0, 1), (3, 2, 4))]),
+    ("average", (f64(3, 4), 1)), ("average", (i32(4),), {"weights": np.array([1, 2, 0, 4], "int32")}),
+]  # fmt: skip
+
 
 # --- running a table --------------------------------------------------------------------------------------
 def find(module, name):
@@ -107,19 +124,23 @@ class Case:
         assert len(self.outputs) == len(self.wanted), self.title
 
     def compare(self, values):
-        for value, want in zip(values, self.wanted, strict=True):
+        for node, value, want in zip(self.outputs, values, self.wanted, strict=True):
             value = np.asarray(value)
             assert value.shape == want.shape, self.title
             assert value.dtype.kind == want.dtype.kind, self.title
-            np.testing.assert_allclose(value, want, rtol=1e-12, atol=1e-13, err_msg=self.title)
+            near = {"rtol": 1e-12, "atol": 1e-13} if node.dtype is not FLOAT32 else {"rtol": 1e-6, "atol": 1e-7}
+            np.testing.assert_allclose(value, want, **near, err_msg=self.title)
             if want.dtype.kind == "f":
                 assert ((np.signbit(value) == np.signbit(want)) | (want != 0) | self.rounded).all(), self.title
 
     rounded = False  # whether a zero may come out with either sign
 
 
-REFERENCES = {"unstack": lambda x, axis=0: tuple(np.moveaxis(x, axis, 0))}
-TABLES = {"movement": MOVEMENT}
+REFERENCES = {
+    "unstack": lambda x, axis=0: tuple(np.moveaxis(x, axis, 0)),
+    "logsumexp": lambda x, axis=None, keepdims=False: np.logaddexp.reduce(x, axis, keepdims=keepdims),
+}
+TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS}
 
 
 def cases(table):
@@ -159,30 +180,49 @@ def weighed(case):
     return sum((gx.sum(node * draw.normal(size=node.shape)) for node in floats), gx.constant(0.0, "float64")), sources
 
 
+def slopes_along(total, sources, feeds, draw):
+    """The derivative along a random direction as a node, its value, and that by central differences."""
+    directions = [draw.normal(size=node.shape) for node in sources]
+    slope = sum((gx.sum(g * d) for g, d in zip(gx.grad(total, sources), directions, strict=True)), gx.constant(0.0, "float64"))
+    h = 1e-5
+    moved = [{n: feeds[n] + sign * h * d for n, d in zip(sources, directions, strict=True)} for sign in (1, -1)]
+    high, low = (gx.evaluate(total, {**feeds, **ends}).item() for ends in moved)
+    return slope, gx.evaluate(slope, feeds).item(), (high - low) / (2 * h)
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_gradients(table):
-    """Against central differences along one direction, and the compiled against the evaluated."""
+    """Of first and second order against central differences along one direction, and the compiled against the evaluated."""
     draw = np.random.default_rng(2)
     found, slopes = [], []
     for case in cases(table):
         number = weighed(case)
-        if number is None:
+        if number is None or not np.isfinite(gx.evaluate(number[0], case.feeds)):
             continue
         total, sources = number
-        grads = gx.grad(total, sources)
-        values = gx.evaluate(grads, case.feeds)
-        directions = [draw.normal(size=node.shape) for node in sources]
-        h = 1e-5
-        ends = [gx.evaluate(total, {n: case.feeds[n] + sign * h * d for n, d in zip(sources, directions, strict=True)}) for sign in (1, -1)]
-        numeric = (ends[0] - ends[1]) / (2 * h)
-        symbolic = sum(float((value * d).sum()) for value, d in zip(values, directions, strict=True))
-        assert symbolic == pytest.approx(numeric, rel=1e-6, abs=1e-7), case.title
+        for order in (1, 2):
+            total, symbolic, numeric = slopes_along(total, sources, case.feeds, draw)
+            assert symbolic == pytest.approx(numeric, rel=1e-6, abs=1e-7), (order, case.title)
+        grads = gx.grad(number[0], sources)
         found.append(case)
-        slopes.append((grads, values))
-    assert len(found) > len(TABLES[table]) / 2
+        slopes.append((grads, gx.evaluate(grads, case.feeds)))
+    assert len(found) > len(TABLES[table]) / 3
     for case, values, (_, want) in zip(found, compiled(found, [grads for grads, _ in slopes]), slopes, strict=True):
         for value, array in zip(values, want, strict=True):
             np.testing.assert_allclose(value, array, rtol=1e-11, atol=1e-12, err_msg=case.title)
+
+
+def test_slopes_where_there_are_several():
+    """Standard deviations of equal elements, rows of minus infinity, ties: as in PyTorch, and zero rather than NaN."""
+    x = gx.input("x", (2, 3), "float64")
+    equal, ties, minus = np.full((2, 3), 0.1), np.array([[1.0, 1, 0], [2, 2, 2]]), np.array([[-np.inf] * 3, [0, -np.inf, 0]])
+    outputs = [gx.grad(gx.sum(f), x) for f in (gx.std(x, 1, 1), gx.ptp(x, 1), gx.logsumexp(x, 1))]
+    slope = gx.compile([x], [*outputs, gx.grad(gx.sum(outputs[0]), x), gx.std(x, 1)])
+    assert not slope(equal)[0].any()
+    assert not slope(equal)[3].any()
+    assert not slope(equal)[4].any()
+    assert slope(ties)[1].tolist() == [[0.5, 0.5, -1], [0, 0, 0]]
+    assert slope(minus)[2].tolist() == [[0, 0, 0], [0.5, 0, 0.5]]
 
 
 # --- sources ----------------------------------------------------------------------------------------------
@@ -254,8 +294,41 @@ X = gx.input("X", (2, 3))
         (lambda: gx.gradient(gx.zeros(2), edge_order=2), "needs at least 3 elements"),
         (lambda: gx.matrix_transpose(gx.zeros(2)), "at least two axes"),
         (lambda: gx.expand_dims(X, (0, 0)), "names an axis twice"),
+        (lambda: gx.var(X, 0, ddof=2), r"the variance of 2 elements with ddof=2 does not exist \(shape \(2, 3\), axis 0\)"),
+        (lambda: gx.std(X, 0, 1, correction=1), "ddof or correction, not both"),
+        (lambda: gx.average(X, 0, X[0]), r"weights of shape \(3,\) fit neither shape \(2, 3\) nor axis 0"),
+        (lambda: gx.mean(gx.zeros((0, 3))), "the mean over no elements does not exist"),
     ],
 )  # fmt: skip
 def test_errors_name_what_was_wrong(build, message):
     with pytest.raises((GraphError, ShapeError, DTypeError), match=message):
         build()
+
+
+# --- against PyTorch, on demand -----------------------------------------------------------------------------
+def torch_cases(torch):
+    """A name, our function and theirs, and float64 arrays."""
+    x, equal = f64(4, 6), np.full((4, 6), 0.1)
+    minus = np.where(f64(4, 6) > 0, -np.inf, x)
+    for name, ours, theirs in [("var", gx.var, torch.var), ("std", gx.std, torch.std)]:
+        for ddof in (0, 1):
+            yield f"{name} with ddof={ddof}", lambda a, f=ours, n=ddof: f(a, 1, n), lambda a, f=theirs, n=ddof: f(a, 1, correction=n), [x]
+    yield "std of equal ones", lambda a: gx.std(a, 1), lambda a: torch.std(a, 1, correction=0), [equal]
+    yield "logsumexp", lambda a: gx.logsumexp(a, 1), lambda a: torch.logsumexp(a, 1), [np.concatenate([x * 300, minus])]
+    yield "logsumexp of all", gx.logsumexp, lambda a: torch.logsumexp(a, (0, 1)), [x]
+    yield "max of ties", gx.max, torch.amax, [equal]
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore")
+def test_values_and_gradients_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    for name, ours, theirs, arrays in torch_cases(torch):
+        inputs = [gx.input(f"x{k}", array.shape, "float64") for k, array in enumerate(arrays)]
+        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+        y, z = ours(*inputs), theirs(*tensors)
+        cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape)
+        found = gx.evaluate([y, *gx.grad(gx.sum(y * cotangent), inputs)], dict(zip(inputs, arrays, strict=True)))
+        wanted = [z, *torch.autograd.grad(z, tensors, torch.tensor(cotangent))]
+        for part, (a, b) in enumerate(zip(found, wanted, strict=True)):
+            np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-11, atol=1e-13, err_msg=f"{name}, {part}")

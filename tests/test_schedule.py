@@ -96,6 +96,13 @@ def test_layer_norm_is_one_pass_forward_and_backward():
     assert len(schedule([loss, *gx.grad(loss, [x, w, b])], {}, [x, w, b, c]).kernels) == 1
 
 
+@pytest.mark.parametrize("function", [gx.var, gx.std, gx.logsumexp], ids=lambda f: f.__name__)
+def test_statistics_of_rows_are_one_pass_forward_and_backward(function):
+    x, c = gx.input("x", (64, 300)), gx.input("c", (64,))
+    y = function(x, axis=1)
+    assert len(schedule([y, gx.grad(gx.sum(y * c), x)], {}, [x, c]).kernels) == 1
+
+
 def test_softmax_cross_entropy_is_one_pass_forward_and_backward():
     scores, labels = gx.input("scores", (64, 1000)), gx.input("labels", (64,), dtype="int32")
     loss = gx.mean(gx.nn.softmax_cross_entropy(scores, labels))

@@ -59,8 +59,7 @@ def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = No
     node = as_float(x)
     rows = _rows("layer_norm", node, normalized_shape)
     centered = rows - fe.mean(rows, -1, keepdims=True)
-    variance = fe.mean(centered * centered, -1, keepdims=True)
-    normal = centered * (1 / sqrt(variance + eps))
+    normal = centered * (1 / sqrt(fe.var(rows, -1, keepdims=True) + eps))
     return _scaled("layer_norm", fe.reshape(normal, node.shape), shape_of(normalized_shape), weight, bias)
 
 
