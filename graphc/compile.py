@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import toolchain
+from graphc.arguments import Check, Slot
 from graphc.frontend import parameter as new_parameter
 from graphc.ir import Node, Parameter, inputs_of, make, parameters_of, rebuild, rounded, toposort
 from graphc.ops.pointwise import as_node, cast
 from graphc.ops.structural import broadcast_to
-from graphc.runtime import Check, Form, Function, KernelReport, NativeProgram, NumpyProgram, Program, Signature, Slot
+from graphc.program import Form, KernelReport, NativeProgram, NumpyProgram, Program, Signature
+from graphc.runtime import Function
 from graphc.types import BOOL, DTypeError, GraphError, NameClashError, ShapeError, promote
 
 if TYPE_CHECKING:

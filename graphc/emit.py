@@ -23,7 +23,7 @@ from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Divide, Index, Modulo, Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
 from graphc.plan import ALIGNMENT, Plan, Span, plan
-from graphc.runtime import KernelReport
+from graphc.program import KernelReport
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
     Accumulate,

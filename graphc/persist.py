@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from graphc.concurrency import guarded
 from graphc.ir import Array, Parameter
-from graphc.runtime import Function, guarded
+from graphc.runtime import Function
 from graphc.types import InputTypeError, InputValueError
 
 __all__ = ["load", "save"]

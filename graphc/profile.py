@@ -24,10 +24,11 @@ import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
 from graphc import toolchain
+from graphc.concurrency import thread_count
 from graphc.emit import environment
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
-from graphc.runtime import KernelReport, thread_count
+from graphc.program import KernelReport
 from graphc.types import BOOL
 
 __all__ = ["KernelProfile", "Limits", "Profile", "limits", "report"]

@@ -1,25 +1,13 @@
-"""From a compiled program to a Python function: arguments, buffers, locks, and the call itself.
+"""From a compiled program to a Python function: arguments, buffers, results, and the call itself.
 
-A *program* computes: :class:`NativeProgram` is a loaded C library, :class:`NumpyProgram` the reference evaluator.
 Everything a caller sees (checks, conversions, results, ``bind``, ``run``, errors) is :class:`Function`, which does
-not know which of the two it holds. Both take their arguments in a *frame*, in C an array of 8-byte words:
-
-    inputs ... | parameters ... | outputs ... | arena | threads          (struct <name>_args, in this order)
-
-A *lane* is a frame with what one call in flight needs besides: an arena and a block for the scalars. A call takes a
-lane from a free list and puts it back, so calls may overlap (threads, signal handlers) and none allocates twice.
+not know whether its program is C or NumPy. A *lane* is a frame with what one call in flight needs besides: an arena
+and a block for the scalars. A call takes a lane from a free list and puts it back, so calls may overlap (threads,
+signal handlers) and none allocates twice.
 
     y = f(x)     x --check, convert--> slots[k] = place(x) --> C --> fresh arrays, or numbers from the scalar block
 
-Why ``_cffi_backend`` and not ``cffi``: the package parses declarations with pycparser, whose import and first
-``cdef`` cost 20 ms and more; the backend's own type parser knows ``int(*)(void *)``, and one such pointer is all
-that a frame needs. Loading a library so takes 0.6 ms and a call 0.16 us with the GIL released.
-
-Locks. Parameters that one function writes share a guard, every other parameter has a guard of its own. A call that
-writes holds the guards of what it writes alone; a call that only reads shares them with other readers; guards are
-taken in the order in which they were made. So nobody sees half of an update, and calls on disjoint parameters, and
-readers of the same ones, run in parallel. No user code runs while a guard is held: ``run`` and ``fit`` let go of it
-between chunks of about 50 ms. ``Parameter.value`` is the live buffer and takes no guard.
+``run`` and ``fit`` let go of the guards between chunks of about 50 ms.
 """
 
 from __future__ import annotations
@@ -27,541 +15,34 @@ from __future__ import annotations
 import difflib
 import os
 import struct
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import count, repeat
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from typing import TYPE_CHECKING, Any
 
 import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
-from graphc.evaluate import program as reference_program
+from graphc.arguments import EXACT, FORMATS, Culprit, Slot, allocate, convert, given_shape, numbers_of, outside
+from graphc.concurrency import frame_of, guarded_call, guards_of, thread_count
 from graphc.frontend.sources import aligned_empty
-from graphc.ir import Array, Node, Parameter
-from graphc.types import (
-    BOOL,
-    DType,
-    GraphcError,
-    IndexOutOfRangeError,
-    InputTypeError,
-    InputValueError,
-    TensorType,
-)
+from graphc.ir import Array, Parameter
+from graphc.program import Program, Signature
+from graphc.types import BOOL, DType, IndexOutOfRangeError, InputTypeError, InputValueError, TensorType
 
 if TYPE_CHECKING:
     from graphc.profile import Profile
 
-__all__ = [
-    "Bound",
-    "Check",
-    "Culprit",
-    "Form",
-    "Frame",
-    "Function",
-    "IndexFailureError",
-    "KernelReport",
-    "Loop",
-    "NativeProgram",
-    "NumpyProgram",
-    "Program",
-    "Progress",
-    "Signature",
-    "Slot",
-    "convert",
-    "given_shape",
-    "guarded",
-    "thread_count",
-]
+__all__ = ["Bound", "Function", "IndexFailureError", "Loop", "Progress"]
 
 Progress = Callable[[int, int], object]
-Form = Literal["single", "list", "tuple", "dict"]
 
 _ffi = _cffi_backend.FFI()
+_ndarray = np.ndarray
 _PROFILED_STEPS = 2000  # at most so many are read with a clock: a median needs no more
 _CHUNK_SECONDS = 0.05  # how long C runs before Python looks up for Ctrl-C, progress and other threads
-
-
-# --- what a program is called with ----------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A named tensor in the signature."""
-
-    name: str
-    type: TensorType
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.type}"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """An index check of the prologue: all of ``input`` (None: computed inside) must lie in ``range(extent)``."""
-
-    what: str
-    input: str | None
-    extent: int
-
-
-@dataclass(frozen=True)
-class KernelReport:
-    """One row of ``Function.kernels``: what was fused and why, the work, and the memory that is touched once.
-
-    ``dtype`` is "float64" where doubles are among what it touches, ``threaded`` whether threads share its loops.
-    """
-
-    name: str
-    kind: str
-    why: str
-    formulas: tuple[str, ...]
-    flops: int
-    bytes: int
-    dtype: str = "float32"
-    threaded: bool = False
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What is passed, in the order of the frame, and what :class:`Function` must know about the program.
-
-    ``parameters`` pairs each with whether it is written; ``form`` is the structure in which outputs are given back;
-    a failed call's status counts ``checks`` from 1; ``threaded`` says whether the program has threads at all;
-    the last ``tables`` of the parameters are large constants.
-    """
-
-    name: str
-    inputs: tuple[Slot, ...]
-    parameters: tuple[tuple[Parameter, bool], ...]
-    outputs: tuple[Slot, ...]
-    form: Form = "single"
-    arena_bytes: int = 0
-    checks: tuple[Check, ...] = ()
-    threaded: bool = False
-    tables: int = 0
-
-    def restore(self, values: Sequence[Any]) -> Any:
-        """One value per output, in the structure that was compiled."""
-        match self.form:
-            case "single":
-                return values[0]
-            case "list":
-                return list(values)
-            case "tuple":
-                return tuple(values)
-            case "dict":
-                return {slot.name: value for slot, value in zip(self.outputs, values, strict=True)}
-
-    def flatten(self, given: Any) -> list[Any] | None:
-        """The inverse of :meth:`restore`; None where the structure is another."""
-        if self.form == "single":
-            return [given]
-        if self.form == "dict":
-            names = [slot.name for slot in self.outputs]
-            return [given[name] for name in names] if isinstance(given, Mapping) and set(given) == set(names) else None
-        fits = isinstance(given, list | tuple) and len(given) == len(self.outputs)
-        return list(given) if fits else None
-
-
-class Frame:
-    """The arguments of one call: ``slots[k] = place(array)`` sets word k, ``argument`` is what the program takes."""
-
-    __slots__ = ("__weakref__", "argument", "keep", "slots", "words")
-
-    def __init__(self, slots: Any, argument: Any, words: Array | None = None, keep: Any = None) -> None:
-        self.slots, self.argument, self.words, self.keep = slots, argument, words, keep
-
-
-class Program(Protocol):
-    """What computes. ``status`` is 0, or the number of the check that failed before anything was stored."""
-
-    @property
-    def signature(self) -> Signature: ...
-    @property
-    def c_source(self) -> str: ...
-    @property
-    def c_header(self) -> str: ...
-    @property
-    def library(self) -> Path: ...
-    @property
-    def kernels(self) -> Sequence[Any]: ...
-    @property
-    def place(self) -> Callable[[Array], Any]:
-        """An array as what goes into a slot. The caller keeps the array alive."""
-
-    @property
-    def call(self) -> Callable[[Any], int]:
-        """Runs a frame's ``argument`` once: status."""
-
-    def frame(self, threads: int) -> Frame:
-        """A frame with parameters, arena and threads set; inputs and outputs are the caller's."""
-
-    def run(self, argument: Any, strides: Array, steps: int, done: Array) -> int:
-        """Runs up to ``steps`` steps and counts whole ones in ``done[0]``.
-
-        ``strides`` (int64, inputs then outputs) are elements from one step to the next, 0 for the same buffer again.
-        """
-
-    def timed(self) -> Callable[[Any, int, Array], int]:
-        """What runs a frame's ``argument`` so many times and reads the clock into an int64 array (steps, kernels + 2).
-
-        In nanoseconds: twice before the first kernel, then after each. Raises :class:`GraphcError` where there are none.
-        """
-
-
-# --- the native program ---------------------------------------------------------------------------------
-_CALL = _ffi.typeof("int(*)(void *)")
-_RUN = _ffi.typeof("int(*)(void *, void *, int64_t, int64_t *)")
-_PROFILE = _ffi.typeof("int(*)(void *, int64_t, int64_t *)")
-# Never unloaded: threads that OpenMP started stay inside of it.
-_FLAGS = _ffi.RTLD_NOW | getattr(_ffi, "RTLD_NODELETE", 0)
-
-
-class NativeProgram:
-    """The functions ``<entry>`` and ``<entry>_run`` of a shared library (``entry``: the name in C, if it is another).
-
-    ``c_source`` and ``c_header`` are text, or files that are read when somebody looks; ``timed`` builds the library of
-    ``<entry>_profile``.
-    """
-
-    def __init__(
-        self,
-        library: Path,
-        signature: Signature,
-        *,
-        entry: str = "",
-        c_source: str | Path = "",
-        c_header: str | Path = "",
-        kernels: Sequence[Any] = (),
-        timed: Callable[[], Path] | None = None,
-    ) -> None:
-        self.library, self.signature, self.kernels = library, signature, kernels
-        self._source, self._header, self._entry, self._timed = c_source, c_header, entry or signature.name, timed
-        self._loaded = _cffi_backend.load_library(os.path.abspath(library), _FLAGS)
-        self.call: Callable[[Any], int] = self._loaded.load_function(_CALL, self._entry)
-        self._run = self._loaded.load_function(_RUN, f"{self._entry}_run")
-        self.place: Callable[[Array], Any] = _ffi.from_buffer
-
-    @cached_property
-    def c_source(self) -> str:
-        return self._source if isinstance(self._source, str) else self._source.read_text()
-
-    @cached_property
-    def c_header(self) -> str:
-        return self._header if isinstance(self._header, str) else self._header.read_text()
-
-    def frame(self, threads: int) -> Frame:
-        signature = self.signature
-        first = len(signature.inputs)
-        words = np.zeros(first + len(signature.parameters) + len(signature.outputs) + 2, np.int64)
-        slots = _ffi.cast("void **", _ffi.from_buffer(words))
-        for k, (parameter, _) in enumerate(signature.parameters):
-            slots[first + k] = _ffi.from_buffer(parameter.value)
-        arena = None
-        if signature.arena_bytes:
-            arena = _allocate(f"{signature.name}: its arena", (signature.arena_bytes,), BOOL)
-            slots[len(words) - 2] = _ffi.from_buffer(arena)
-        words[-1] = threads
-        return Frame(slots, _ffi.cast("void *", slots), words, arena)
-
-    def run(self, argument: Any, strides: Array, steps: int, done: Array) -> int:
-        buffer = _ffi.from_buffer
-        return int(self._run(argument, buffer(strides), steps, buffer("int64_t[]", done)))
-
-    @cache  # noqa: B019 (a library is never unloaded either)
-    def timed(self) -> Callable[[Any, int, Array], int]:
-        if self._timed is None:
-            raise GraphcError(f"{self.signature.name} cannot be profiled: its library was not made from a graph here")
-        library = _cffi_backend.load_library(os.path.abspath(self._timed()), _FLAGS)
-        function = library.load_function(_PROFILE, f"{self._entry}_profile")
-        return lambda argument, steps, times: int(function(argument, steps, _ffi.from_buffer("int64_t[]", times)))
-
-
-# --- the NumPy program ----------------------------------------------------------------------------------
-class NumpyProgram:
-    """The reference evaluator in the place of a library: all is computed, then all is stored.
-
-    ``inputs`` are the input nodes, ``outputs`` nodes, ``updates`` pairs of a parameter and its new value.
-    """
-
-    def __init__(
-        self,
-        signature: Signature,
-        inputs: Sequence[Node],
-        outputs: Sequence[Node],
-        updates: Sequence[tuple[Parameter, Node]],
-    ) -> None:
-        self.signature = signature
-        self.kernels: Sequence[Any] = ()
-        self._inputs = inputs
-        self._first_output = len(inputs) + len(signature.parameters)
-        self._written = [parameter.value for parameter, _ in updates]
-        self._evaluate = reference_program([*outputs, *(value for _, value in updates)])
-
-    @property
-    def c_source(self) -> str:
-        raise self._no("C source")
-
-    @property
-    def c_header(self) -> str:
-        raise self._no("C header")
-
-    @property
-    def library(self) -> Path:
-        raise self._no("library")
-
-    def timed(self) -> Callable[[Any, int, Array], int]:
-        raise self._no("kernels to profile")
-
-    def _no(self, what: str) -> GraphcError:
-        return GraphcError(f'{self.signature.name} has no {what}: it was compiled with backend="numpy"')
-
-    @staticmethod
-    def place(array: Array) -> Array:
-        return array
-
-    def frame(self, threads: int) -> Frame:
-        slots: list[Any] = [None] * (self._first_output + len(self.signature.outputs))
-        return Frame(slots, slots)
-
-    def call(self, argument: list[Array]) -> int:
-        return self._step(argument, [], [])
-
-    def run(self, argument: list[Array], strides: Array, steps: int, done: Array) -> int:
-        inputs = len(self._inputs)
-        moving = strides != 0
-        for step in range(steps):
-            now = list(argument)
-            for k, moves in enumerate(moving):
-                place = k if k < inputs else k - inputs + self._first_output
-                if moves:
-                    now[place] = argument[place][step, ...]
-            status = self._step(now, [done], [step + 1])
-            if status:
-                return status
-        return 0
-
-    def _step(self, slots: list[Array], targets: list[Array], values: list[Any]) -> int:
-        """Compute; then copy everything to its place, and ``values`` to ``targets``, as one indivisible action.
-
-        Python looks for Ctrl-C between bytecodes, so the copying is one call that executes none. Values are copied
-        first: they may be views of what is written.
-        """
-        try:
-            computed = self._evaluate(dict(zip(self._inputs, slots, strict=False)))
-        except IndexOutOfRangeError:
-            return self._failed_check(slots)
-        to = [*slots[self._first_output :], *self._written, *targets]
-        new = [*(np.array(value) for value in computed), *values]
-        deque(map(np.ndarray.__setitem__, to, repeat(...), new), maxlen=0)
-        return 0
-
-    def _failed_check(self, slots: list[Array]) -> int:
-        names = [slot.name for slot in self.signature.inputs]
-        inside = 1
-        for number, check in enumerate(self.signature.checks, 1):
-            if check.input is None:
-                inside = number
-            elif _outside(slots[names.index(check.input)], check.extent).size:
-                return number
-        return inside
-
-
-# --- guards: who may touch a parameter when -----------------------------------------------------------------
-class _Guard:
-    """One writer or several readers. Reentrant: a signal handler may call what it interrupted."""
-
-    __slots__ = ("lock", "readers", "serial")
-    _serials = count()
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.readers: dict[object, int] = {}  # a token per call in flight -> its thread
-        self.serial = next(self._serials)
-
-    def drain(self) -> None:
-        """Wait, with the lock held so that nobody enters, until the readers of other threads have left."""
-        me, delay = threading.get_ident(), 1e-5
-        while any(thread != me for thread in list(self.readers.values())):
-            time.sleep(delay)
-            delay = min(2 * delay, 1e-3)
-
-
-Guards = tuple[tuple[_Guard, bool], ...]
-_guards: WeakKeyDictionary[Parameter, _Guard] = WeakKeyDictionary()
-_guards_lock = threading.Lock()
-
-
-def _guards_of(parameters: Sequence[tuple[Parameter, bool]]) -> Guards:
-    """The guards of ``parameters``, in order, each with whether something under it is written."""
-    written = None
-    modes: dict[_Guard, bool] = {}
-    with _guards_lock:
-        for parameter, writes in parameters:
-            guard = _guards.get(parameter)
-            if guard is None:
-                guard = written = (written or _Guard()) if writes else _Guard()
-                _guards[parameter] = guard
-            modes[guard] = modes.get(guard, False) or writes
-    return tuple(sorted(modes.items(), key=lambda item: item[0].serial))
-
-
-def _guarded_call(guards: Guards, token: object, call: Callable[[Any], int], argument: Any) -> int:
-    """``call(argument)`` under all ``guards``. Written so that no exception, at any bytecode, leaves one taken."""
-    if not guards:
-        return call(argument)
-    (guard, writes), rest = guards[0], guards[1:]
-    if writes:
-        with guard.lock:
-            if guard.readers:
-                guard.drain()
-            return _guarded_call(rest, token, call, argument)
-    try:
-        with guard.lock:
-            guard.readers[token] = threading.get_ident()
-        return _guarded_call(rest, token, call, argument)
-    finally:
-        guard.readers.pop(token, None)
-
-
-@contextmanager
-def guarded(parameters: Sequence[Parameter]) -> Iterator[None]:
-    """No function writes or reads ``parameters`` meanwhile: for saving and loading them."""
-    with ExitStack() as stack:
-        for guard, _ in _guards_of([(parameter, False) for parameter in parameters]):
-            stack.enter_context(guard.lock)
-            guard.drain()
-        yield
-
-
-# --- threads and forks ------------------------------------------------------------------------------------
-_frames: WeakSet[Frame] = WeakSet()
-_started = False  # whether C may have started threads in this process
-_serial = False  # whether this process was forked from one where it had
-
-
-def thread_count(limit: int | None = None) -> int:
-    """How many threads a call may use: the least of ``limit``, OMP_NUM_THREADS and the processors given to us."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdecimal() and int(asked) > 0:
-        available = min(available, int(asked))
-    return 1 if _serial else max(1, min(available, limit or available))
-
-
-def _in_child() -> None:
-    """After a fork only this thread lives: OpenMP's pool is gone, and so is whoever held a lock."""
-    global _serial, _guards_lock
-    _guards_lock = threading.Lock()
-    for guard in list(_guards.values()):
-        guard.lock = threading.RLock()
-        guard.readers.clear()
-    if _started:
-        _serial = True
-        for frame in list(_frames):
-            if frame.words is not None:
-                frame.words[-1] = 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
-
-
-# --- arguments --------------------------------------------------------------------------------------------
-_ndarray = np.ndarray
-_EXACT = 0x101  # NumPy's flags C_CONTIGUOUS and ALIGNED
-_BOOLS = frozenset({bool, np.bool_})
-_INTS = _BOOLS | {int, *(np.dtype(code).type for code in "bBhHiIlLqQ")}
-_FLOATS = _INTS | {float, np.float16, np.float32, np.float64}
-_FORMATS = {"float32": "f", "float64": "d", "int32": "i", "int64": "q", "bool": "?"}
-
-
-def _numbers(dtype: DType) -> frozenset[type]:
-    """The classes whose instances are scalars that an input of ``dtype`` takes."""
-    return _FLOATS if dtype.is_float else _INTS if dtype.is_int else _BOOLS
-
-
-def _allocate(what: str, shape: tuple[int, ...], dtype: DType) -> Array:
-    try:
-        return aligned_empty(shape, dtype)
-    except (MemoryError, ValueError):
-        nbytes = TensorType(shape, dtype).nbytes
-        raise InputValueError(f"{what}, shape {shape}, needs {nbytes:,} bytes, more than there is memory for") from None
-
-
-def convert(function: str, slot: Slot, value: Any, also: str = "") -> Array:
-    """``value`` as a C-contiguous array of exactly the type of ``slot``; itself where it is one.
-
-    Takes what NumPy makes a real array of, where the kind allows: ints and bools to float, bools to int, any int to a
-    narrower one if its values fit. Raises :class:`InputTypeError` and :class:`InputValueError`, naming ``function``
-    and the input; ``also`` adds another shape to what the message says was expected.
-    """
-    where, wanted = f"{function}: input {slot.name!r}", slot.type.dtype
-    if isinstance(value, Node):
-        raise InputTypeError(f"{where} expects {slot.type}, got the node {value!r}; a call takes numbers, not nodes")
-    try:
-        array = np.asarray(value)
-    except Exception as error:
-        raise InputValueError(f"{where} expects {slot.type}, got something NumPy makes no array of: {error}") from error
-    if array.dtype.kind not in "fiub":
-        hint = "; it does not fit in 64 bits" if isinstance(value, int) else "; expected real numbers"
-        kind = type(value).__name__ if array.shape == () and array.dtype.kind in "OUS" else f"dtype {array.dtype}"
-        error_type = InputValueError if isinstance(value, int) else InputTypeError
-        raise error_type(f"{where} expects {slot.type}, got {kind}{hint}")
-    if array.shape != slot.type.shape:
-        raise InputValueError(
-            f"{where} expects {slot.type}{also}, got shape {array.shape}; "
-            "shapes are fixed when a function is compiled: reshape the array, or compile for this shape"
-        )
-    kind = array.dtype.kind if array.size else wanted.numpy.kind
-    if kind == "f" and not wanted.is_float:
-        hint = "compare it, such as `a != 0`" if wanted is BOOL else f"round it and use .astype({str(wanted)!r})"
-        raise InputTypeError(f"{where} expects {slot.type}, got {array.dtype}; {hint}")
-    if kind in "iu" and wanted is BOOL:
-        raise InputTypeError(f"{where} expects {slot.type}, got {array.dtype}; compare it, such as `a != 0`")
-    if kind in "iu" and wanted.is_int and array.size and not np.can_cast(array.dtype, wanted.numpy):
-        info = np.iinfo(wanted.numpy)
-        for extreme in (int(array.min()), int(array.max())):
-            if not info.min <= extreme <= info.max:
-                raise InputValueError(f"{where} expects {slot.type}, got {extreme}, which does not fit in {wanted}")
-    with np.errstate(all="ignore"):
-        result: Array = np.require(array, wanted.numpy, ("C", "A", "E"))
-    return result
-
-
-def given_shape(value: Any) -> tuple[int, ...] | None:
-    """The shape NumPy would give ``value``; None for what it makes no array of."""
-    try:
-        return None if isinstance(value, Node) else np.shape(value)
-    except ValueError:  # a ragged list, which convert explains
-        return None
-
-
-def _outside(index: Array, extent: int) -> Array:
-    return np.flatnonzero((index < 0) | (index >= extent))
-
-
-@dataclass(frozen=True)
-class Culprit:
-    """The first index that a failed check met: ``input[where] is value``, and the range it should lie in."""
-
-    check: Check
-    where: tuple[int, ...] | None
-    value: int = 0
-
-    def message(self, shift: tuple[int, ...] | None = None) -> str:
-        expected = f"expected 0 <= index < {self.check.extent}"
-        where = self.where if shift is None else shift
-        if where is None:
-            return f"an index ({self.check.what}) is out of range, {expected}"
-        place = f"[{', '.join(map(str, where))}]" if where else ""
-        return f"{self.check.input}{place} is {self.value}, {expected}"
 
 
 # --- the function -----------------------------------------------------------------------------------------
@@ -575,7 +56,7 @@ class _Lane:
     __slots__ = ("argument", "block", "cells", "frame", "read", "slots", "write", "zeros")
 
     def __init__(self, program: Program, threads: int, places: Mapping[int, tuple[int, DType]], nbytes: int) -> None:
-        self.frame = program.frame(threads)
+        self.frame = frame_of(program, threads)
         self.slots, self.argument = self.frame.slots, self.frame.argument
         self.write: Any = None
         self.read: Callable[[], list[Any]] = list
@@ -585,10 +66,9 @@ class _Lane:
         self.zeros: dict[int, Array] = {}
         for word, (offset, dtype) in places.items():
             element: Any = self.block[offset : offset + dtype.itemsize]
-            self.cells[word] = element.cast(_FORMATS[str(dtype)])
+            self.cells[word] = element.cast(FORMATS[str(dtype)])
             self.zeros[word] = raw[offset : offset + dtype.itemsize].view(dtype.numpy).reshape(())
             self.slots[word] = program.place(self.zeros[word])
-        _frames.add(self.frame)
 
 
 class Function:
@@ -611,7 +91,7 @@ class Function:
         self._by_name: Callable[[Mapping[str, Any]], Sequence[Any]] = (
             itemgetter(*names) if len(names) > 1 else lambda named: [named[name] for name in names]
         )
-        self._guards = _guards_of(signature.parameters)
+        self._guards = guards_of(signature.parameters)
         self._sole = self._guards[0][0] if len(self._guards) == 1 and self._guards[0][1] else None
         self._run_once, self._place = program.call, program.place
         self._single, self._listed = signature.form == "single", signature.form == "list"
@@ -619,7 +99,7 @@ class Function:
         self._first_output = len(signature.inputs) + len(signature.parameters)
         # (word, scalar classes or None, NumPy dtype, shape) of each input; (word, dtype, shape) of each output
         self._inputs = [
-            (k, None if slot.type.shape else _numbers(slot.type.dtype), slot.type.dtype.numpy, slot.type.shape)
+            (k, None if slot.type.shape else numbers_of(slot.type.dtype), slot.type.dtype.numpy, slot.type.shape)
             for k, slot in enumerate(signature.inputs)
         ]
         self._outputs = [
@@ -642,7 +122,7 @@ class Function:
                     end = -(-end // dtype.itemsize) * dtype.itemsize
                     self._places[first + k] = (end, dtype)
                     end += dtype.itemsize
-            codes = [_FORMATS[str(slot.type.dtype)] for slot in slots if not slot.type.shape]
+            codes = [FORMATS[str(slot.type.dtype)] for slot in slots if not slot.type.shape]
             formats.append((start, struct.Struct("@" + "".join(codes))))
         self._block_bytes = end
         self._unpack_at, outputs = formats[1]
@@ -655,7 +135,7 @@ class Function:
         self._short: frozenset[type] | None = None
         self._all = slice(0, len(self._signature.inputs))
         if all_scalar and len(kinds) == len(gives) == 1 and not self._guards:
-            self._short = _numbers(*kinds)
+            self._short = numbers_of(*kinds)
 
     # --- calling ---
     def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
@@ -700,7 +180,7 @@ class Function:
                     value.__class__ is _ndarray
                     and value.dtype == dtype
                     and value.shape == shape
-                    and value.flags.num & _EXACT == _EXACT
+                    and value.flags.num & EXACT == EXACT
                 ):
                     values[word] = value = convert(self.name, self._signature.inputs[word], value)
                 if owners or targets:
@@ -727,7 +207,7 @@ class Function:
                         sole.drain()
                     status = self._run_once(lane.argument)
             elif self._guards:
-                status = _guarded_call(self._guards, lane, self._run_once, lane.argument)
+                status = guarded_call(self._guards, lane, self._run_once, lane.argument)
             else:
                 status = self._run_once(lane.argument)
             if status:
@@ -764,15 +244,12 @@ class Function:
             return self._lane()
 
     def _lane(self) -> _Lane:
-        global _started
-        threads = 1 if _serial else self._threads
-        _started = _started or threads > 1
-        lane = _Lane(self._program, threads, self._places, self._block_bytes)
+        lane = _Lane(self._program, self._threads, self._places, self._block_bytes)
         if self._short is not None:
             (of_inputs,), (of_outputs,) = ({slot.type.dtype for slot in of} for of in (self.inputs, self.outputs))
             results: Any = lane.block[self._unpack_at :]
             lane.write = _ffi.cast(f"{of_inputs.ctype} *", _ffi.from_buffer(lane.block))
-            lane.read = results.cast(_FORMATS[str(of_outputs)]).tolist
+            lane.read = results.cast(FORMATS[str(of_outputs)]).tolist
         return lane
 
     def _ordered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
@@ -820,7 +297,7 @@ class Function:
                 raise InputTypeError(f"{where} must be an array of {slot.type}, got {got}")
             if array.shape != slot.type.shape:
                 raise InputValueError(f"{where} must be an array of {slot.type}, got shape {array.shape}")
-            if array.flags.num & _EXACT != _EXACT or not array.flags.writeable:
+            if array.flags.num & EXACT != EXACT or not array.flags.writeable:
                 raise InputValueError(f"{where} must be C-contiguous, aligned and writeable")
             for name, other in others:
                 if np.may_share_memory(array, other):
@@ -833,7 +310,7 @@ class Function:
         check = self._signature.checks[status - 1]
         if check.input is not None:
             array = arrays[self._names.index(check.input)]
-            wrong = _outside(array, check.extent)
+            wrong = outside(array, check.extent)
             if wrong.size:
                 where = tuple(int(i) for i in np.unravel_index(wrong[0], array.shape))
                 return Culprit(check, where, int(array[where]))
@@ -876,7 +353,7 @@ class Function:
 
     def _stacked(self, n: int) -> list[Array]:
         return [
-            _allocate(f"{self.name}: {n} values of output {slot.name!r}", (n, *slot.type.shape), slot.type.dtype)
+            allocate(f"{self.name}: {n} values of output {slot.name!r}", (n, *slot.type.shape), slot.type.dtype)
             for slot in self._signature.outputs
         ]
 
@@ -907,7 +384,7 @@ class Function:
             lane.slots[word] = self._program.place(array)
         outputs: list[Array] = []
         for slot, (word, _, _) in zip(self._signature.outputs, self._outputs, strict=True):
-            outputs.append(_allocate(f"{self.name}: output {slot.name!r}", slot.type.shape, slot.type.dtype))
+            outputs.append(allocate(f"{self.name}: output {slot.name!r}", slot.type.shape, slot.type.dtype))
             lane.slots[word] = self._program.place(outputs[-1])
         return Bound(self, lane, inputs, self._signature.restore(outputs))
 
@@ -984,7 +461,7 @@ class Function:
             results = [_fresh(self.name, shape, dtype) for _, dtype, shape in self._outputs]
             for (word, _, _), result in zip(self._outputs, results, strict=True):
                 lane.slots[word] = program.place(result)
-            status = _guarded_call(self._guards, lane, go, lane.argument)
+            status = guarded_call(self._guards, lane, go, lane.argument)
             if status:
                 raise IndexOutOfRangeError(f"{self.name}: {self._culprit(status, values).message()}")
         finally:
@@ -1064,7 +541,7 @@ class Bound:
 
     def __call__(self) -> Any:
         if self._guards:
-            status = _guarded_call(self._guards, self._lane, self._call, self._argument)
+            status = guarded_call(self._guards, self._lane, self._call, self._argument)
         else:
             status = self._call(self._argument)
         if status:
@@ -1123,7 +600,7 @@ class Loop:
                 def go(argument: Any, chunk: int = chunk, done: Array = done) -> int:
                     return program.run(argument, moves, chunk, done)
 
-                status = _guarded_call(function._guards, lane, go, lane.argument)
+                status = guarded_call(function._guards, lane, go, lane.argument)
                 took = time.perf_counter() - began
                 self._pace = min(chunk / max(took, 1e-9), 8 * chunk / _CHUNK_SECONDS)
                 if status:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.arguments import Slot, convert, given_shape
 from graphc.compile import freeze, program_of
 from graphc.ir import Array, Node, Parameter, inputs_of, parameters_of, toposort
 from graphc.passes.grad import grad_with_trail
-from graphc.runtime import Function, IndexFailureError, Loop, Program, Progress, Slot, convert, given_shape
+from graphc.program import Program
+from graphc.runtime import Function, IndexFailureError, Loop, Progress
 from graphc.types import (
     GradientError,
     GraphError,

@@ -12,7 +12,7 @@ import graphc as gx
 from graphc.compile import freeze
 from graphc.pipeline import render
 from graphc.profile import limits, report
-from graphc.runtime import KernelReport
+from graphc.program import KernelReport
 from graphc.types import GraphcError, IndexOutOfRangeError, InputTypeError, InputValueError, NameClashError
 
 

@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.arguments import Check, Slot
+from graphc.concurrency import thread_count
 from graphc.ir import Parameter
-from graphc.runtime import Check, Function, NativeProgram, Signature, Slot, thread_count
+from graphc.program import NativeProgram, Signature
+from graphc.runtime import Function
 from graphc.types import (
     FLOAT32,
     INT32,
@@ -730,7 +733,7 @@ def test_loading_needs_no_parser(hand_library):
     script = f"""
 import sys
 from pathlib import Path
-from graphc.runtime import NativeProgram, Signature
+from graphc.program import NativeProgram, Signature
 NativeProgram(Path({str(hand_library)!r}), Signature("hand", (), (), ()))
 assert not {{"cffi", "pycparser", "jinja2"}} & set(sys.modules), "imported on the warm path"
 """
