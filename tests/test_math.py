@@ -23,7 +23,7 @@ from graphc import vecmath
 
 Array = npt.NDArray[np.floating]
 
-UNARY = ["exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "sin", "cos"]
+UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "sin", "cos"]
 BINARY = ["logaddexp", "pow"]
 PUBLIC = [f"gx_{name}{suffix}" for name in UNARY + BINARY for suffix in ("f", "")]
 CALLS_LIBM = {"gx_pow", "gx_sinf", "gx_sin", "gx_cosf", "gx_cos"}  # these loops are not vector code
@@ -36,7 +36,10 @@ STRICT = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 DOMAIN = {
     "exp": ((-106, 90), (-750, 712)),
     "expm1": ((-20, 90), (-40, 712)),
+    "exp2": ((-151, 129), (-1077, 1025)),
     "log": ((0, 8), (0, 8)),
+    "log2": ((0, 8), (0, 8)),
+    "log10": ((0, 8), (0, 8)),
     "log1p": ((-1, 8), (-1, 8)),
     "tanh": ((-12, 12), (-22, 22)),
     "sigmoid": ((-106, 20), (-750, 40)),
@@ -263,7 +266,12 @@ def test_double_against_mpmath(name: str, build: Callable[[str], ctypes.CDLL]) -
     low, high = DOMAIN[name][1]
     x = np.random.default_rng(3).uniform(low, high, 400)
     got = call(build(list(BUILDS)[-1]), f"array_gx_{name}", x)
-    exact_of = {"sigmoid": lambda v: 1 / (1 + mpmath.exp(-v))}.get(name) or getattr(mpmath, name)
+    others = {
+        "exp2": lambda v: mpmath.power(2, v),
+        "log2": lambda v: mpmath.log(v, 2),
+        "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
+    }
+    exact_of = others.get(name) or getattr(mpmath, name)
     with mpmath.workdps(40):
         for v, y in zip(x.tolist(), got.tolist(), strict=True):
             exact = exact_of(mpmath.mpf(v))
@@ -276,8 +284,11 @@ def test_double_against_mpmath(name: str, build: Callable[[str], ctypes.CDLL]) -
 
 EDGE_CASES = """
 exp:        0 = 1; -0 = 1; inf = inf; -inf = 0; nan = nan; 1e6 = inf; -1e6 = 0
+exp2:       0 = 1; -0 = 1; inf = inf; -inf = 0; nan = nan; 1e6 = inf; -1e6 = 0; 10 = 1024; -1 = 0.5; -126 = 1.1754943508222875e-38
 expm1:      0 = 0; -0 = -0; inf = inf; -inf = -1; nan = nan
 log:        0 = -inf; -0 = -inf; 1 = 0; -1 = nan; -1e-40 = nan; -inf = nan; inf = inf; nan = nan
+log2:       0 = -inf; -0 = -inf; 1 = 0; -1 = nan; -inf = nan; inf = inf; nan = nan; 0.125 = -3; 1048576 = 20
+log10:      0 = -inf; -0 = -inf; 1 = 0; -1 = nan; -inf = nan; inf = inf; nan = nan; 10 = 1; 1000 = 3; 1e10 = 10
 log1p:      0 = 0; -0 = -0; -1 = -inf; -2 = nan; -inf = nan; inf = inf; nan = nan
 tanh:       0 = 0; -0 = -0; inf = 1; -inf = -1; nan = nan
 sigmoid:    0 = 0.5; -0 = 0.5; inf = 1; -inf = 0; nan = nan

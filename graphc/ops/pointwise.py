@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log as _log
 from math import pi
 from math import sqrt as _sqrt
 from typing import Any
@@ -243,10 +244,16 @@ power_: Pointwise = pointwise("power_", takes="float", reference=np.power, c="gx
 # --- exponentials and roots -----------------------------------------------------------------------------
 exp = pointwise("exp", takes="float", reference=np.exp, c="gx_exp{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * y])
+exp2 = pointwise("exp2", takes="float", reference=np.exp2, c="gx_exp2{f}({0})", cost=COSTLY, domain=(ALL,),
+                 derivative=lambda g, y, x: [g * y * _log(2)])
 expm1 = pointwise("expm1", takes="float", reference=np.expm1, c="gx_expm1{f}({0})", cost=COSTLY, domain=(ALL,),
                   derivative=lambda g, y, x: [g * exp(x)])
 log: Pointwise = pointwise("log", takes="float", reference=np.log, c="gx_log{f}({0})", cost=COSTLY, domain=(POSITIVE,),
                 derivative=lambda g, y, x: [g / x])
+log2 = pointwise("log2", takes="float", reference=np.log2, c="gx_log2{f}({0})", cost=COSTLY, domain=(POSITIVE,),
+                 derivative=lambda g, y, x: [g / (x * _log(2))])
+log10 = pointwise("log10", takes="float", reference=np.log10, c="gx_log10{f}({0})", cost=COSTLY, domain=(POSITIVE,),
+                  derivative=lambda g, y, x: [g / (x * _log(10))])
 log1p = pointwise("log1p", takes="float", reference=np.log1p, c="gx_log1p{f}({0})", cost=COSTLY, domain=((-0.8, 4.0),),
                   derivative=lambda g, y, x: [g / (x + 1)])
 sqrt = pointwise("sqrt", takes="float", reference=np.sqrt, c="sqrt{f}({0})", cost=6, domain=(POSITIVE,),
