@@ -11,6 +11,7 @@
 from graphc import frontend as _frontend
 from graphc import init, nn, optim
 from graphc import scans as _scans
+from graphc import sorting as _sorting
 from graphc.check import check_grad
 from graphc.compile import compile
 from graphc.draw import draw
@@ -22,6 +23,7 @@ from graphc.passes.derivatives import hessian, hvp, jacobian, jvp
 from graphc.passes.grad import grad, vjp
 from graphc.persist import load, save
 from graphc.scans import *  # noqa: F403
+from graphc.sorting import *  # noqa: F403
 from graphc.train import train_step
 from graphc.types import GraphcError
 
@@ -31,6 +33,7 @@ __all__ = [
     *_frontend.__all__,
     *_pointwise.__all__,
     *_scans.__all__,
+    *_sorting.__all__,
     "GraphcError",
     "check_grad",
     "compile",

@@ -28,6 +28,7 @@ from graphc.schedule import tiling
 from graphc.schedule.kernels import (
     Accumulate,
     Accumulator,
+    CallKernel,
     CheckKernel,
     ContractKernel,
     CopyKernel,
@@ -55,6 +56,8 @@ __all__ = ["Emitted", "emit"]
 LARGEST = 2**31 - 2**16
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
+# Rows up to this length are sorted by insertion, longer ones by digits.
+SHORT_ROW = 48
 # The lanes of so many bytes of rounds are kept, to be added up together.
 ROWS_BYTES = 4096
 # Loops shorter than this many elementary operations are never shared among threads.
@@ -376,7 +379,7 @@ def includes_of(texts: Iterable[str], vector_math: Sequence[str]) -> list[str]:
     needs_math = vector_math or re.search(
         r"\b(fabsf?|sqrtf?|floorf?|ceilf?|truncf?|rintf?|fmodf?|copysignf?|NAN|INFINITY)\b", text
     )
-    return ["math.h"] * bool(needs_math) + ["string.h"] * bool(vector_math or "memcpy(" in text)
+    return ["math.h"] * bool(needs_math) + ["string.h"] * bool(vector_math or re.search(r"\bmem(cpy|set)\(", text))
 
 
 # --- what templates see -------------------------------------------------------------------------------
@@ -426,7 +429,7 @@ class FunctionView:
     contraction: tiling.Contraction | None = None
     check: str = ""
     status: int = 0
-    copy: str = ""
+    statement: str = ""
 
     @property
     def hints(self) -> bool:
@@ -499,7 +502,7 @@ class _Emitter:
         tables = [self.table(name) for name in self.constants]
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
-        helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)))
+        helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)), short=SHORT_ROW)
         row_sums = [d for d, prefix in tiling.PREFIX.items() if f"{prefix}_row_sums" in used]
         used -= {f"{tiling.PREFIX[d]}_row_sums" for d in row_sums}
         context = {
@@ -533,7 +536,7 @@ class _Emitter:
             ],
             "includes": includes_of([*texts, *values, helpers], vector),
             "prelude": bool(
-                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in texts)
+                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in [*texts, helpers])
             ),
             "tables": tables,
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
@@ -546,7 +549,7 @@ class _Emitter:
 
     @staticmethod
     def texts(f: FunctionView) -> list[str]:
-        lines = [*f.declarations, *f.opened, *f.closed, *f.gathered, *f.finish, f.check, f.copy]
+        lines = [*f.declarations, *f.opened, *f.closed, *f.gathered, *f.finish, f.check, f.statement]
         for stage in (*f.stages, *f.final):
             lines += [
                 *stage.before,
@@ -605,6 +608,8 @@ class _Emitter:
             elif isinstance(kernel, ContractKernel):
                 self.tilings[number] = self.tiled(kernel)
                 spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
+            elif isinstance(kernel, CallKernel):
+                spans.append(Span(f"{number}:workspace", kernel.workspace, number, number))
         spans += [Span(name, self.types[name].nbytes, min(at), max(at)) for name, at in life.items()]
         return plan(spans)
 
@@ -654,10 +659,17 @@ class _Emitter:
             self.checks.append((check.load.tensor, check.extent))
             view.status = len(self.checks)
             view.check = f"{element} >= 0 && {element} < {check.extent}"
+        elif isinstance(kernel, CallKernel):
+            if kernel.workspace:
+                declared.append("void *restrict workspace")
+                given.append(f"arena + {self.plan.offsets[f'{number}:workspace']}")
+            operands = [self.names[name] for name in kernel.operands]
+            view.comment = comments(kernel.formulas)
+            view.statement = kernel.call.format(*operands, y=self.names[kernel.result], w="workspace") + ";"
         else:
             type = self.types[kernel.source]
             view.comment = comment(f"{kernel.target} = {kernel.source}: {kernel.why}")
-            view.copy = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
+            view.statement = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
         view.parameters = spread(f"static void {view.name}", declared) or "void"
         view.call = f"{view.name}({spread(view.name, given, 4)})"
         return view
@@ -904,10 +916,10 @@ class _Emitter:
         for names in (reads_of(kernel), stores_of(kernel)):
             touched = dict.fromkeys(aliases.get(name, name) for name in names)
             moved += sum(self.types[name].nbytes for name in touched if name in self.types)
-        kind = {LoopKernel: "loops", ContractKernel: "contraction", CheckKernel: "check", CopyKernel: "copy"}[
-            type(kernel)
-        ]
-        formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel) else ()
+        kind = {
+            LoopKernel: "loops", ContractKernel: "contraction", CallKernel: "routine", CheckKernel: "check", CopyKernel: "copy"
+        }[type(kernel)]  # fmt: skip
+        formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel | CallKernel) else ()
         dtypes = [self.types[name].dtype for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types]
         threaded = (isinstance(kernel, LoopKernel) and self.pays(kernel)) or (
             isinstance(kernel, ContractKernel) and bool(self.tilings[number][2].parallel)
@@ -933,6 +945,8 @@ class _Emitter:
                     stack.extend(arg for arg in scalar.args if not arg.name)
             return count * rounds
 
+        if isinstance(kernel, CallKernel):
+            return kernel.flops
         if isinstance(kernel, ContractKernel):
             size = kernel.m * kernel.n * prod(kernel.batch)
             return 2 * size * kernel.k + of(kernel.epilogue, size)

@@ -69,9 +69,16 @@ class Routine(Op):
     """An operation that fills its result as a whole: no formula gives one element alone. It runs in a kernel of its own.
 
     whole: it needs its operands as arrays in memory. Otherwise it reads each element in its turn, through any index map.
+
+    A whole one may be a C function of templates/routines/. Then, from the types of the operands and the attributes, ``c``
+    gives the call, where {0}, {1}, ... stand for the operands, {y} for the result and {w} for the workspace,
+    ``workspace`` its bytes, and ``flops`` what it computes.
     """
 
     whole: bool = False
+    c: Callable[..., str] | None = None
+    workspace: Callable[..., int] = lambda *_, **__: 0
+    flops: Callable[..., int] = lambda *_, **__: 0
 
 
 REGISTRY: dict[str, Op] = {}
@@ -224,7 +231,7 @@ class Node:
     __getitem__ = _method("getitem")
     sum, mean, max, min = _method("sum"), _method("mean"), _method("max"), _method("min")
     prod, cumsum, cumprod = _method("prod"), _method("cumsum"), _method("cumprod")
-    argmax, argmin = _method("argmax"), _method("argmin")
+    argmax, argmin, argsort = _method("argmax"), _method("argmin"), _method("argsort")
     reshape, transpose, astype = _method("reshape"), _method("transpose"), _method("astype")
     clip, round = _method("clip"), _method("round")
 

@@ -177,6 +177,16 @@ def products(f):
     return outputs, {}
 
 
+def sorting(f):
+    """Short rows and long ones, all dtypes, a formula as operand, gradients."""
+    outputs = []
+    for dtype in ("float32", "float64", "int32", "int64"):
+        x, y = f.input(f"x_{dtype}", (3, 7), dtype, below=9), f.input(f"y_{dtype}", (2, 301), dtype, below=70000)
+        outputs += [gx.sort(x), gx.argsort(x, 0), gx.sort(y), gx.argsort(y), gx.sort(-x.T)]
+    z = f.input("z", (4, 9))
+    return [*outputs, gx.median(z), gx.grad(gx.sum(gx.sort(z) ** 2 * gx.quantile(z, 0.3, 1)[:, None]), z)], {}
+
+
 def pointwise(f):
     """Every function, on floats of both widths and far out."""
     wild = [-np.inf, -1e30, -50, -1, -1e-30, -0.0, 0, 1e-30, 0.3, 1, 50, 1e30, np.inf, np.nan]
@@ -202,7 +212,7 @@ def names(f):
 
 
 PROGRAMS = (
-    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, pointwise, names
+    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, pointwise, names
 )  # fmt: skip
 
 

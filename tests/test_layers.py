@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 # From the bottom to the top: a module imports only from those before it. A new module gets its place here.
 ORDER = """
     types ir
-    ops ops.structural ops.pointwise ops.routines
+    ops ops.structural ops.pointwise ops.routines ops.sorting
     frontend.sources frontend.elementwise frontend.movement frontend.pieces frontend.diagonals frontend.indexing frontend.reductions frontend.contractions
-    frontend.differences frontend scans nn.activations nn.layers nn.losses nn init
+    frontend.differences frontend scans sorting nn.activations nn.layers nn.losses nn init
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify
     arguments program concurrency runtime

@@ -201,7 +201,7 @@ class _Lowering:
         if tensor in self.constants and self.constants[tensor].size:
             return int(self.constants[tensor].min()), int(self.constants[tensor].max())
         equation = self.defined.get(tensor)
-        if equation and equation.reduction and equation.reduction.kind.startswith("arg"):
+        if equation and equation.op in ("argmax", "argmin", "argsort"):
             return 0, equation.axes[-1] - 1
         return -(2**63), 2**63 - 1
 

@@ -17,6 +17,7 @@ from graphc.types import DType, TensorType
 __all__ = [
     "Accumulate",
     "Accumulator",
+    "CallKernel",
     "CheckKernel",
     "ContractKernel",
     "CopyKernel",
@@ -196,7 +197,24 @@ class CopyKernel:
     why: str
 
 
-Kernel = LoopKernel | ContractKernel | CheckKernel | CopyKernel
+@dataclass
+class CallKernel:
+    """One call of a C function of templates/routines/ on whole arrays.
+
+    call: as :class:`~graphc.ir.Routine` gives it; result and operands: the tensors that stand for {y} and {0}, {1}, ... in it.
+    """
+
+    name: str
+    why: str
+    result: str
+    operands: tuple[str, ...]
+    call: str
+    workspace: int
+    flops: int
+    formulas: list[str] = field(default_factory=list)
+
+
+Kernel = LoopKernel | ContractKernel | CheckKernel | CopyKernel | CallKernel
 
 
 @dataclass
@@ -267,6 +285,8 @@ def reads_of(kernel: Kernel) -> list[str]:
     """The tensors that a kernel reads, in order, each once."""
     if isinstance(kernel, CopyKernel):
         return [kernel.source]
+    if isinstance(kernel, CallKernel):
+        return list(dict.fromkeys(kernel.operands))
     found: dict[str, None] = {}
     for scalar in scalars_of(kernel):
         if scalar.op == "load":
@@ -283,4 +303,6 @@ def writes_of(kernel: Kernel) -> list[str]:
     """The tensors that a kernel stores, in order, each once."""
     if isinstance(kernel, CopyKernel):
         return [kernel.target]
+    if isinstance(kernel, CallKernel):
+        return [kernel.result]
     return list(dict.fromkeys(line.tensor for line in lines_of(kernel) if isinstance(line, Store)))

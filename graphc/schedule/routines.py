@@ -1,4 +1,5 @@
-"""Kernels of the routines. One that goes through its result in order is loops that read what they have just stored:
+"""Kernels of the routines. One on whole arrays is the call of a C function. One that goes through its result in order
+is loops that read what they have just stored:
 
     recurrence(first, a, b)      for i < n                   rounds: the axes before that of the recurrence
                                      h[i, 0] = first[i]
@@ -14,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import copysign
 
+from graphc.ir import REGISTRY, Routine
 from graphc.lower.equations import Equation, Program
 from graphc.lower.index import Index, flatten
-from graphc.schedule.kernels import LoopKernel, Scalar, Stage, Store, reads_of
+from graphc.schedule.kernels import CallKernel, Kernel, LoopKernel, Scalar, Stage, Store, reads_of
 from graphc.schedule.nest import Body, Namer, formula, load
 
 __all__ = ["build_routine"]
@@ -24,8 +26,11 @@ __all__ = ["build_routine"]
 Stored = Callable[[str], bool]
 
 
-def build_routine(equation: Equation, program: Program, is_stored: Stored, volatile: set[str]) -> LoopKernel:
+def build_routine(equation: Equation, program: Program, is_stored: Stored, volatile: set[str]) -> Kernel:
     """The kernel of a routine. volatile: parameters that are updated."""
+    routine = REGISTRY[equation.op]
+    if isinstance(routine, Routine) and routine.c is not None:
+        return _call(routine, routine.c, equation, program, is_stored)
     kernel = _BUILDERS[equation.op](equation, program, is_stored)
     kernel.formulas = [formula(equation, program, is_stored)]
     kernel.before += Namer(set(reads_of(kernel)), volatile, frozenset(axis for axis, _ in kernel.outer)).finish(kernel.stages)
@@ -63,6 +68,16 @@ def _recurrence(equation: Equation, program: Program, is_stored: Stored) -> Loop
         (*_axes(steps, axis, axis + 1), *inner), vector=bool(inner), body=[Store(name, flatten(at, shape), value)]
     )
     return LoopKernel(name, f"one after another along axis {axis}", outer, stages=[begin, step])
+
+
+def _call(routine: Routine, c: Callable[..., str], equation: Equation, program: Program, is_stored: Stored) -> CallKernel:
+    assert equation.call is not None
+    types, attrs = [program.type_of(load.tensor) for load in equation.loads], dict(equation.call.attrs)
+    return CallKernel(
+        equation.name, "a routine on whole arrays", equation.name, tuple(load.tensor for load in equation.loads),
+        c(*types, **attrs), routine.workspace(*types, **attrs), routine.flops(*types, **attrs),
+        [formula(equation, program, is_stored)],
+    )  # fmt: skip
 
 
 _BUILDERS = {"recurrence": _recurrence}

@@ -15,6 +15,7 @@ from graphc.lower.index import Index, unflatten
 from graphc.schedule.kernels import (
     Accumulate,
     Accumulator,
+    CallKernel,
     CheckKernel,
     ContractKernel,
     CopyKernel,
@@ -103,6 +104,8 @@ def _kernel(kernel: Kernel, printer: _Printer) -> list[str]:
     if isinstance(kernel, CheckKernel):
         body = [f"require 0 <= {format_operand(kernel.check.load)} < {kernel.check.extent}"]
         lines += _nest(enumerate(kernel.check.axes), body)
+    elif isinstance(kernel, CallKernel):
+        lines += kernel.formulas
     elif isinstance(kernel, CopyKernel):
         lines.append(f"{kernel.target} = {kernel.source}")
     elif isinstance(kernel, ContractKernel):
