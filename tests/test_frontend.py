@@ -85,6 +85,32 @@ REDUCTIONS = [
     ("average", (f64(3, 4), 1)), ("average", (i32(4),), {"weights": np.array([1, 2, 0, 4], "int32")}),
 ]  # fmt: skip
 
+CHAIN = (f64(2, 6), f64(6, 3), f64(3, 7), f64(7, 1), f64(1, 4), f64(4, 2))
+CONTRACTIONS = [
+    *(("matmul", (f64(*a), f64(*b))) for a, b in [((3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((4,), (4,)), ((2, 3, 4), (4, 5)), ((3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((1, 3, 4), (2, 4, 1)),
+      ((4,), (2, 4, 5)), ((2, 3, 4), (4,)), ((1, 1), (1, 1)), ((0, 3), (3, 2)), ((2, 0), (0, 3)), ((0, 3, 4), (4, 5)), ((3, 1), (1, 4)), ((2, 0, 3), (3,))]),
+    *((name, (values(3, 4), values(4, 2))) for name in ("matmul", "dot") for values in (i32, b8)), ("matmul", (i32(3, 4), f64(4))), ("inner", (b8(4), b8(4))),
+    *(("dot", (f64(*a), f64(*b))) for a, b in [((), (3,)), ((3,), ()), ((4,), (4,)), ((3, 4), (4, 5)), ((2, 3, 4), (4,)), ((4,), (4, 2)), ((2, 3, 4), (5, 4, 2)), ((0,), (0,))]),
+    ("vdot", (f64(2, 3), f64(3, 2))), ("vdot", (f64(), f64())), ("vdot", (i32(4), i32(4))),
+    *(("inner", (f64(*a), f64(*b))) for a, b in [((4,), (4,)), ((3, 4), (4,)), ((3, 4), (2, 5, 4)), ((), (2, 3)), ((0, 3), (2, 3))]),
+    *(("outer", (f64(*a), f64(*b))) for a, b in [((3,), (4,)), ((2, 3), (2, 2)), ((), (3,)), ((0,), (2,)), ((1,), (1,))]), ("outer", (i32(3), i32(2))), ("outer", (b8(3), b8(2))),
+    ("vecdot", (f64(2, 3), f64(2, 3))), ("vecdot", (f64(3), f64(2, 3))), ("vecdot", (f64(2, 3, 4), f64(3, 1)), {"axis": -2}), ("vecdot", (f64(2, 3), f64(2, 3)), {"axis": 0}), ("vecdot", (f64(4), f64(4))),
+    *(("tensordot", (f64(2, 3, 4), f64(3, 4, 5)), {"axes": axes}) for axes in (2, ([1, 2], [0, 1]), ([2, 1], [1, 0]), ([-1], (1,)))), ("tensordot", (f64(2, 3), f64(4)), {"axes": 0}), ("tensordot", (f64(2, 3), f64(3, 2), 1)),
+    ("tensordot", (f64(2, 3), f64(2, 3))), ("tensordot", (f64(2, 3), f64(3), (1, 0))), ("tensordot", (i32(2, 3), i32(3)), {"axes": 1}),
+    *(("kron", (f64(*a), f64(*b))) for a, b in [((2, 3), (3, 2)), ((2,), (3,)), ((2, 2), (3,)), ((2,), (2, 3)), ((2, 1, 2), (1, 3, 2)), ((), (3,)), ((), ())]), ("kron", (i32(2, 2), i32(2, 2))),
+    ("cross", (f64(3), f64(3))), ("cross", (f64(4, 3), f64(3))), ("cross", (f64(2, 1, 3), f64(4, 3))), ("cross", (f64(3, 4), f64(4, 3)), {"axisa": 0, "axisc": 0}), ("cross", (f64(3, 4), f64(3, 4)), {"axis": 0}), ("cross", (i32(3), i32(3))),
+    *(("einsum", (spec, *(f64(*shape) for shape in shapes))) for spec, *shapes in [
+        ("ij,jk->ik", (2, 3), (3, 4)), ("ij,jk", (2, 3), (3, 4)), ("ji", (2, 3)), ("ba", (2, 3)), ("ij->ji", (2, 3)), ("ii", (3, 3)), ("ii->i", (3, 3)), ("iij->ij", (3, 3, 2)), ("iji->j", (3, 2, 3)), ("iii", (2, 2, 2)),
+        ("ij->", (2, 3)), ("ij->j", (2, 3)), ("ij->i", (2, 3)), ("i,i", (3,), (3,)), ("i,j->ij", (3,), (4,)), ("i,j->ji", (3,), (4,)), ("i,j", (3,), (4,)), ("i,j->", (3,), (4,)), ("ij,ij->ij", (2, 3), (2, 3)), ("ij,ji->ij", (2, 3), (3, 2)),
+        ("ij,ij", (2, 3), (2, 3)), ("ij,i->ij", (2, 3), (2,)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 2)), ("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 6, 5)), ("ijk,k->ji", (2, 3, 4), (4,)), ("ii,ij->j", (3, 3), (3, 2)),
+        ("...ij,...jk->...ik", (2, 1, 3, 4), (5, 4, 2)), ("...ij,jk", (2, 3, 4), (4, 2)), ("...", (2, 3)), ("...->...", ()), ("i...->...", (2, 3, 4)), ("...i->i...", (2, 3, 4)), ("i...,i...->...", (3, 2), (3, 4, 2)), ("i...i->...", (3, 2, 3)),
+        (" i j , j -> i ", (2, 3), (3,)), ("i,i", (1,), (5,)), ("ij,jk", (2, 1), (3, 4)), ("ij,ij->j", (1, 3), (4, 3)), ("aB,Bc", (2, 3), (3, 4)), (",i->i", (), (3,)), (",", (), ()), ("ij,jk->ik", (0, 3), (3, 2)), ("ij,jk->ik", (2, 0), (0, 3)), ("i->", (0,)),
+        ("i,i,i", (3,), (3,), (3,)), ("i,j,k->kij", (2,), (3,), (4,)), ("i,ij,j", (2,), (2, 3), (3,)), ("ij,kj,lj->ikl", (2, 3), (4, 3), (5, 3)), ("ab,cd,ef", (2, 1), (1, 2), (2, 1)), ("bi,bj,bk,ijk->b", (5, 2), (5, 3), (5, 4), (2, 3, 4)),
+    ]),
+    ("einsum", ("ab,bc,cd,de,ef,fa", *CHAIN)), ("einsum", ("ab,bc,cd,de,ef,fg->ga", *CHAIN)), ("einsum", ("ab,bc,cd,de->ae", *CHAIN[:4]), {"optimize": True}), ("einsum", ("ij,jk", i32(2, 3), i32(3, 4))), ("einsum", ("i,i", b8(4), b8(4))), ("einsum", ("ij->j", b8(4, 3))),
+    ("einsum", (f64(2, 3), [0, 1], f64(3, 4), [1, 2], [0, 2])), ("einsum", (f64(2, 3), [5, 2])), ("einsum", (f64(2, 3), [0, ...], [..., 0])), ("einsum", (f64(3, 3), [0, 0])),
+]  # fmt: skip
+
 
 # --- running a table --------------------------------------------------------------------------------------
 def find(module, name):
@@ -140,7 +166,7 @@ REFERENCES = {
     "unstack": lambda x, axis=0: tuple(np.moveaxis(x, axis, 0)),
     "logsumexp": lambda x, axis=None, keepdims=False: np.logaddexp.reduce(x, axis, keepdims=keepdims),
 }
-TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS}
+TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS, "contractions": CONTRACTIONS}
 
 
 def cases(table):
@@ -269,6 +295,38 @@ def test_first_part_of_a_result_is_not_the_result():
     assert room[6:].tolist() == [7.0, 7.0]
 
 
+# --- contractions -----------------------------------------------------------------------------------------
+def test_sums_of_products_are_contractions_without_a_copy():
+    """Whatever the order of the axes: one kernel, which reads its operands where they are, and so for the gradients."""
+    q, k = gx.input("q", (8, 2, 40, 16)), gx.input("k", (8, 2, 48, 16))
+    for build, kernels in [
+        (lambda: gx.einsum("bhid,bhjd->bhij", q, k), 1), (lambda: gx.einsum("bhid,bhjd->jbih", q, k), 1), (lambda: gx.tensordot(q, k, ((1, 3), (1, 3))), 1),
+        (lambda: gx.inner(q, k), 1), (lambda: gx.matmul(q, gx.matrix_transpose(k)), 1),
+    ]:  # fmt: skip
+        y = build()
+        forward = gx.compile([q, k], y, name="forward").kernels
+        assert [kernel.kind for kernel in forward] == ["contraction"] * kernels
+        slopes = gx.compile([q, k], gx.grad(gx.sum(y * y), [q, k]), name="slopes").kernels
+        assert [kernel.kind for kernel in slopes] == ["contraction"] * 3
+
+
+def test_order_of_a_chain_is_the_cheap_one():
+    """(A (B (C v))) rather than from the left: the flops say so."""
+    A, B, C = (gx.input(name, (50, 50)) for name in "ABC")
+    v = gx.input("v", (50,))
+    chain = gx.compile([A, B, C, v], gx.einsum("ij,jk,kl,l->i", A, B, C, v))
+    assert sum(kernel.flops for kernel in chain.kernels) == pytest.approx(3 * 2 * 50 * 50, rel=0.1)
+
+
+def test_cross_of_vectors_of_two():
+    a, b, c = gx.input("a", (4, 2)), gx.input("b", (4, 3)), gx.input("c", (2,))
+    values = {a: f64(4, 2), b: f64(4, 3), c: f64(2)}
+    grown = np.pad(values[a], ((0, 0), (0, 1)))
+    got = gx.evaluate([gx.cross(a, b), gx.cross(b, a), gx.cross(a, c)], values)
+    for value, want in zip(got, [np.cross(grown, values[b]), np.cross(values[b], grown), np.cross(grown, [*values[c], 0])[:, 2]], strict=True):
+        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-6)
+
+
 X = gx.input("X", (2, 3))
 
 
@@ -297,6 +355,23 @@ X = gx.input("X", (2, 3))
         (lambda: gx.var(X, 0, ddof=2), r"the variance of 2 elements with ddof=2 does not exist \(shape \(2, 3\), axis 0\)"),
         (lambda: gx.std(X, 0, 1, correction=1), "ddof or correction, not both"),
         (lambda: gx.average(X, 0, X[0]), r"weights of shape \(3,\) fit neither shape \(2, 3\) nor axis 0"),
+        (lambda: gx.matmul(X, X), r"matmul of shapes \(2, 3\) and \(2, 3\): 3 columns meet 2 rows"),
+        (lambda: gx.matmul(X, 2.0), "use `*`"),
+        (lambda: gx.dot(X, X), r"sums of products of shapes \(2, 3\) and \(2, 3\): axes 1 and 0 differ in extent"),
+        (lambda: gx.tensordot(X, X, ((0, 0), (0, 0))), "as many different axes on both sides"),
+        (lambda: gx.tensordot(X, X, 3), "tensordot over 3 axes"),
+        (lambda: gx.vdot(X, X[0]), "as many elements on both sides"),
+        (lambda: gx.vecdot(X, X[:, :2]), "vecdot along axis -1: extents 3 and 2 differ"),
+        (lambda: gx.cross(X, gx.zeros(4)), "cross takes vectors of two or three, got extents 3 and 4"),
+        (lambda: gx.einsum("ij,jk", X), "needs operands, and labels for each: got 1, and labels for 2"),
+        (lambda: gx.einsum("ij,jk", X, X), "3 meets 2"),
+        (lambda: gx.einsum("ij->k", X), "'k' is in no operand"),
+        (lambda: gx.einsum("ij->ii", X), "a label occurs twice"),
+        (lambda: gx.einsum("i", X), r"the labels 'i' do not fit the shape \(2, 3\)"),
+        (lambda: gx.einsum("i...->i", X), "the result 'i' needs `...`"),
+        (lambda: gx.einsum("ii", X[:1]), "equal extents along axes 0 and 1"),
+        (lambda: gx.einsum("i1", X), "'1' in 'i1' is no label"),
+        (lambda: gx.einsum("ij", "ab"), "cannot make a node of 'ab'"),
         (lambda: gx.mean(gx.zeros((0, 3))), "the mean over no elements does not exist"),
     ],
 )  # fmt: skip
@@ -317,6 +392,11 @@ def torch_cases(torch):
     yield "logsumexp", lambda a: gx.logsumexp(a, 1), lambda a: torch.logsumexp(a, 1), [np.concatenate([x * 300, minus])]
     yield "logsumexp of all", gx.logsumexp, lambda a: torch.logsumexp(a, (0, 1)), [x]
     yield "max of ties", gx.max, torch.amax, [equal]
+    for spec, *shapes in [("bij,bjk,bkl->bil", (2, 3, 4), (2, 4, 5), (2, 5, 3)), ("...ij,...kj->...ik", (2, 1, 3, 4), (5, 2, 4)), ("ii->i", (3, 3)), ("ij,j", (3, 4), (4,))]:
+        yield spec, lambda *a, s=spec: gx.einsum(s, *a), lambda *a, s=spec: torch.einsum(s, *a), [f64(*shape) for shape in shapes]
+    yield "kron", gx.kron, torch.kron, [f64(2, 3), f64(3, 2)]
+    yield "cross", gx.cross, torch.linalg.cross, [f64(4, 3), f64(4, 3)]
+    yield "tensordot", lambda a, b: gx.tensordot(a, b, ((0, 2), (1, 0))), lambda a, b: torch.tensordot(a, b, ([0, 2], [1, 0])), [f64(2, 3, 4), f64(4, 2, 5)]
 
 
 @pytest.mark.peers
