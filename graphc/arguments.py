@@ -33,11 +33,12 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """An index check of the prologue: all of ``input`` (None: computed inside) must lie in ``range(extent)``."""
+    """An index check of the prologue: all of ``input`` (None: computed inside) must lie in ``range(low, extent)``."""
 
     what: str
     input: str | None
     extent: int
+    low: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Culprit:
     value: int = 0
 
     def message(self, shift: tuple[int, ...] | None = None) -> str:
-        expected = f"expected 0 <= index < {self.check.extent}"
+        expected = f"expected {self.check.low} <= index < {self.check.extent}"
         where = self.where if shift is None else shift
         if where is None:
             return f"an index ({self.check.what}) is out of range, {expected}"
@@ -123,5 +124,5 @@ def given_shape(value: Any) -> tuple[int, ...] | None:
         return None
 
 
-def outside(index: Array, extent: int) -> Array:
-    return np.flatnonzero((index < 0) | (index >= extent))
+def outside(index: Array, check: Check) -> Array:
+    return np.flatnonzero((index < check.low) | (index >= check.extent))

@@ -210,15 +210,18 @@ def _update(parameter: Any, value: Any) -> tuple[Parameter, Node]:
 
 
 def index_checks(results: Sequence[Node]) -> tuple[Check, ...]:
-    """A check for each gather, in graph order; it names the input whose elements the indices are, if they are."""
+    """A check for each tensor of indices, in graph order; it names the input whose elements they are, if they are."""
     checks: dict[Check, None] = {}
     for node in toposort(results):
         if node.op.name == "gather":
-            (table, index), axis = node.operands, node.attrs["axis"]
-            while index.op.name in ("reshape", "broadcast_to", "permute") or _widens(index):
-                index = index.operands[0]
-            source = str(index.name) if index.op.name == "input" else None
-            checks[Check(f"of {table!r}, axis {axis}", source, table.shape[axis])] = None
+            table, *indices = node.operands
+            for axis, index in enumerate(indices, node.attrs["axis"]):
+                while index.op.name in ("reshape", "broadcast_to", "permute") or _widens(index):
+                    index = index.operands[0]
+                source = str(index.name) if index.op.name == "input" else None
+                extent = table.shape[axis]
+                low = -extent if "wrap" in node.attrs else 0
+                checks[Check(f"of {table!r}, axis {axis}", source, extent, low)] = None
     return tuple(checks)
 
 
@@ -303,7 +306,8 @@ def with_tables(graph: Graph) -> Graph:
 def _load(graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path]) -> Program:
     inputs = {node.name for node in graph.inputs}
     checks = tuple(
-        Check(f"of {tensor}", tensor if tensor in inputs else None, extent) for tensor, extent in record["checks"]
+        Check(f"of {tensor}", tensor if tensor in inputs else None, extent, low)
+        for tensor, low, extent in record["checks"]
     )
     signature = graph.signature(arena_bytes=record["arena_bytes"], checks=checks, threaded=record["threaded"])
     library = Path(record["library"])

@@ -76,7 +76,7 @@ class Emitted:
     arena_bytes: int
     threaded: bool
     kernels: tuple[KernelReport, ...]
-    checks: tuple[tuple[str, int], ...]
+    checks: tuple[tuple[str, int, int], ...]
 
 
 def emit(
@@ -309,7 +309,9 @@ class ScalarSpeller(Speller):
 
     def atom(self, atom: Any) -> str:
         if isinstance(atom, Pick):
-            return self.element(atom.tensor, flatten(atom.index, self.shapes[atom.tensor].shape))
+            type = self.shapes[atom.tensor]
+            element = self.element(atom.tensor, flatten(atom.index, type.shape))
+            return f"gx_from_end_{type.dtype}({element}, {atom.extent})" if atom.wrap else element
         return super().atom(atom)
 
     def value(self, scalar: Scalar) -> str:
@@ -494,7 +496,7 @@ class _Emitter:
         kernels = self.schedule.kernels
         self.plan = self.arena(kernels)
         self.in_arena: dict[str, None] = {}
-        self.checks: list[tuple[str, int]] = []
+        self.checks: list[tuple[str, int, int]] = []
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
         contractions = [f.contraction for f in functions if f.contraction is not None]
         texts = [line for f in functions for line in self.texts(f)]
@@ -564,7 +566,7 @@ class _Emitter:
         if f.contraction is not None:
             lines += f.contraction.epilogue
             for operand in (f.contraction.a, f.contraction.b):
-                lines += [*operand.statements, operand.value]
+                lines += [*operand.statements, operand.value, operand.base]
         return lines
 
     def field(self, name: str, written: bool) -> dict[str, Any]:
@@ -655,10 +657,10 @@ class _Emitter:
             speller = ScalarSpeller(self.names, self.types)
             element = speller.value(kernel.load)
             view.loops = [(axis_name(axis), extent) for axis, extent in enumerate(check.axes)]
-            view.comment = comment(f"0 <= {format_operand(check.load)} < {check.extent}, for all of it")
-            self.checks.append((check.load.tensor, check.extent))
+            view.comment = comment(f"{check.low} <= {format_operand(check.load)} < {check.extent}, for all of it")
+            self.checks.append((check.load.tensor, check.low, check.extent))
             view.status = len(self.checks)
-            view.check = f"{element} >= 0 && {element} < {check.extent}"
+            view.check = f"{element} >= {check.low} && {element} < {check.extent}"
         elif isinstance(kernel, CallKernel):
             if kernel.workspace:
                 declared.append("void *restrict workspace")

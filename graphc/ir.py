@@ -233,7 +233,7 @@ class Node:
     prod, cumsum, cumprod = _method("prod"), _method("cumsum"), _method("cumprod")
     argmax, argmin, argsort = _method("argmax"), _method("argmin"), _method("argsort")
     reshape, transpose, astype = _method("reshape"), _method("transpose"), _method("astype")
-    clip, round = _method("clip"), _method("round")
+    clip, round, take = _method("clip"), _method("round"), _method("take")
 
     def __round__(self, digits: int | None = None) -> Node:
         return self.round(digits or 0)

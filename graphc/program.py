@@ -293,6 +293,6 @@ class NumpyProgram:
         for number, check in enumerate(self.signature.checks, 1):
             if check.input is None:
                 inside = number
-            elif outside(slots[names.index(check.input)], check.extent).size:
+            elif outside(slots[names.index(check.input)], check).size:
                 return number
         return inside

@@ -310,7 +310,7 @@ class Function:
         check = self._signature.checks[status - 1]
         if check.input is not None:
             array = arrays[self._names.index(check.input)]
-            wrong = outside(array, check.extent)
+            wrong = outside(array, check)
             if wrong.size:
                 where = tuple(int(i) for i in np.unravel_index(wrong[0], array.shape))
                 return Culprit(check, where, int(array[where]))

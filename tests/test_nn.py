@@ -331,7 +331,7 @@ def test_ints_become_float32():
 
 
 WRONG = {
-    "labels are floats": (lambda x: nn.nll(x, np.zeros(6)), DTypeError, "nll takes integer labels"),
+    "labels are floats": (lambda x: nn.nll(x, np.zeros(6)), DTypeError, "nll: labels must be integers"),
     "labels do not fit": (lambda x: nn.softmax_cross_entropy(x, np.zeros((5,), int)), ShapeError, "labels of shape .5,. do not fit scores"),
     "distributions do not fit": (lambda x: nn.softmax_cross_entropy(x, np.zeros(6)), ShapeError, "distributions of shape"),
     "smoothing": (lambda x: nn.softmax_cross_entropy(x, LABELS, label_smoothing=2), GraphError, "label_smoothing must be from 0 to 1"),
@@ -343,7 +343,7 @@ WRONG = {
     "huber": (lambda x: nn.huber(x, x, delta=0), GraphError, "huber: delta must be positive, got 0"),
     "linear": (lambda x: nn.linear(x, np.ones((5, 4))), ShapeError, "linear: weight of shape"),
     "bias": (lambda x: nn.linear(x, np.ones((4, 5)), np.ones(5)), ShapeError, r"bias has shape \(5,\), expected \(4,\)"),
-    "embedding": (lambda x: nn.embedding(x, x), DTypeError, "integer indices"),
+    "embedding": (lambda x: nn.embedding(x, x), DTypeError, "embedding: indices must be integers"),
     "normalized_shape": (lambda x: nn.layer_norm(x, 6), ShapeError, "does not end with normalized_shape"),
     "weight": (lambda x: nn.rms_norm(x, 5, np.ones(4)), ShapeError, "rms_norm: weight has shape"),
     "one value": (lambda x: nn.batch_norm(x[:1], None, None, training=True), ShapeError, "more than one value"),

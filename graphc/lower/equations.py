@@ -185,11 +185,12 @@ class Equation:
 
 @dataclass(frozen=True)
 class Check:
-    """Every element of ``load`` over ``axes`` must lie in ``0 <= value < extent`` before anything is stored."""
+    """Every element of ``load`` over ``axes`` must lie in ``low <= value < extent`` before anything is stored."""
 
     load: Load
     axes: tuple[int, ...]
     extent: int
+    low: int = 0
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,8 @@ def _format_atom(atom: Atom) -> str:
     if isinstance(atom, Var):
         return axis_name(atom.axis)
     if isinstance(atom, Pick):
-        return f"{atom.tensor}[{', '.join(map(format_index, atom.index))}]"
+        text = f"{atom.tensor}[{', '.join(map(format_index, atom.index))}]"
+        return f"mod({text}, {atom.extent})" if atom.wrap else text
     sign = "/" if isinstance(atom, Divide) else "%"
     inner = format_index(atom.index)
     return f"({inner}) {sign} {atom.by}" if " " in inner else f"{inner} {sign} {atom.by}"
@@ -351,7 +353,7 @@ def format_program(program: Program) -> str:
     lines += [f"{text:<{width}}   {type}" for text, type in rows]
     lines += [f"output {name}" for name in program.outputs]
     lines += [f"update {parameter} = {name}" for parameter, name in program.updates.items()]
-    lines += [f"check 0 <= {format_operand(check.load)} < {check.extent}" for check in program.checks]
+    lines += [f"check {check.low} <= {format_operand(check.load)} < {check.extent}" for check in program.checks]
     return "\n".join(lines)
 
 
@@ -393,6 +395,7 @@ def _at(index: Index, variables: Sequence[int], known: Mapping[str, Array]) -> i
             value = variables[atom.axis]
         elif isinstance(atom, Pick):
             value = int(known[atom.tensor][tuple(_at(part, variables, known) for part in atom.index)])
+            value += atom.extent if atom.wrap and value < 0 else 0
         elif isinstance(atom, Divide):
             value = _at(atom.index, variables, known) // atom.by
         else:

@@ -40,11 +40,13 @@ class Modulo:
 
 @dataclass(frozen=True)
 class Pick:
-    """An index known at run time: the element of an index tensor, checked to be in ``0 <= index < extent``."""
+    """An index known at run time: the element of an index tensor, checked to be in ``0 <= index < extent``; ``wrap``: or, where
+    it is negative, the element plus ``extent``."""
 
     tensor: str
     index: tuple[Index, ...]
     extent: int
+    wrap: bool = False
 
 
 Atom = Var | Divide | Modulo | Pick
@@ -133,7 +135,7 @@ class Index:
                 part = atom.index.substitute(values).modulo(atom.by)
             else:
                 inner = tuple(position.substitute(values) for position in atom.index)
-                part = Index(((Pick(atom.tensor, inner, atom.extent), 1),))
+                part = Index(((Pick(atom.tensor, inner, atom.extent, atom.wrap), 1),))
             result = result + part * factor
         return result
 

@@ -150,7 +150,7 @@ class _Lowering:
         if kind == "prod" and node.operands[0].size == 0:
             return Literal(1, node.dtype)
         if kind == "gather":
-            return self.gather(node, attrs["axis"])
+            return self.gather(node, **attrs)
         if kind in _MOVEMENT:
             values, guards = _MOVEMENT[kind](node, **attrs)
             return _moved(self.views[node.operands[0]], values, guards)
@@ -173,28 +173,34 @@ class _Lowering:
         self.types[name] = node.type
         return self.load(name, node.type)
 
-    def gather(self, node: Node, axis: int) -> Operand:
-        table, picks = node.operands
-        extent = table.shape[axis]
-        view = self.views[picks]
+    def gather(self, node: Node, axis: int, wrap: bool = False) -> Operand:
+        table, *indices = node.operands
+        picked = [self.position(index, table.shape[axis + place], wrap) for place, index in enumerate(indices)]
+        own = [Index.of(a, e) for a, e in enumerate(node.shape)]
+        return _moved(self.views[table], [*own[:axis], *picked, *own[axis + 1 :]], ())
+
+    def position(self, index: Node, extent: int, wrap: bool) -> Index:
+        """Where a tensor of indices points to along an axis of ``extent``, over the axes of that tensor; checked."""
+        view = self.views[index]
         if isinstance(view, IndexValue) and not view.guards:
             low, high = view.index.bounds
             position = view.index
         elif isinstance(view, Literal):
-            low = high = int(view.value)
+            low = high = int(view.value) + (extent if wrap and int(view.value) < 0 else 0)
             position = Index((), low)
         else:
             if not isinstance(view, Load) or view.guards:
-                view = self.define("indices", picks, picks.shape, picks.ndim, "copy", (view,))
+                view = self.define("indices", index, index.shape, index.ndim, "copy", (view,))
             low, high = self.known_bounds(view.tensor)
-            position = Index(((Pick(view.tensor, view.index, extent), 1),))
-            if node.size and not (0 <= low and high < extent):
-                self.check(view, picks.shape, extent)
-                low, high = 0, extent - 1
-        if node.size and not (0 <= low and high < extent):
+            wrap = wrap and low < 0
+            position = Index(((Pick(view.tensor, view.index, extent, wrap), 1),))
+            least = -extent if wrap else 0
+            if not (least <= low and high < extent):
+                self.check(view, index.shape, extent, least)
+            low, high = 0, extent - 1
+        if not (0 <= low and high < extent):
             raise IndexOutOfRangeError(f"constant indices reach from {low} to {high}, expected 0 <= index < {extent}")
-        values = [position if a == axis else Index.of(a, e) for a, e in enumerate(node.shape)]
-        return _moved(self.views[table], values, ())
+        return position
 
     def known_bounds(self, tensor: str) -> tuple[int, int]:
         """What the values of an integer tensor are known to lie between."""
@@ -205,11 +211,11 @@ class _Lowering:
             return 0, equation.axes[-1] - 1
         return -(2**63), 2**63 - 1
 
-    def check(self, load: Load, axes: Sequence[int], extent: int) -> None:
+    def check(self, load: Load, axes: Sequence[int], extent: int, low: int) -> None:
         """A range check over the axes that the picks depend on."""
         used = sorted(load.variables)
         values = {axis: Index.of(place, axes[axis]) for place, axis in enumerate(used)}
-        check = Check(load.substitute(values), tuple(axes[axis] for axis in used), extent)
+        check = Check(load.substitute(values), tuple(axes[axis] for axis in used), extent, low)
         if check not in self.checks:
             self.checks.append(check)
 

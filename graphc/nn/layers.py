@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc import frontend as fe
+from graphc.frontend.indexing import as_index, spread_over, within
 from graphc.ir import Node, Parameter
 from graphc.nn.activations import as_float, softmax
 from graphc.ops.pointwise import as_node, cast, divide, equal, exp, less_equal, sqrt, where
@@ -40,14 +41,14 @@ def embedding(indices: Any, table: Any) -> Node:
 
     An index outside of ``0 <= index < rows`` fails the call before anything is stored.
     """
-    picks, rows = as_node(indices), as_node(table)
-    if not picks.dtype.is_int:
-        raise DTypeError(f"embedding takes integer indices, got {picks.dtype}")
+    rows = as_node(table)
     if rows.ndim < 1:
         raise ShapeError("embedding needs a table of at least one axis, got a scalar")
+    what = "embedding: indices"
+    index = within(as_index(indices, what), rows.shape[0], what, wrap=False)
+    picks = [index] if isinstance(index, Node) else [as_node(index)]
     width = rows.shape[1:]
-    column = fe.reshape(picks, (picks.size, *(1,) * len(width)))
-    return fe.reshape(gather(rows, fe.broadcast_to(column, (picks.size, *width)), 0), (*picks.shape, *width))
+    return fe.reshape(gather(rows, spread_over(picks, (), width), 0), (*index.shape, *width))
 
 
 # --- normalisation ------------------------------------------------------------------------------------

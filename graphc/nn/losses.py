@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 from graphc import frontend as fe
+from graphc.frontend.indexing import as_index, within
 from graphc.ir import Node
 from graphc.nn.activations import as_float, clamp, log_softmax, shifted
 from graphc.ops.pointwise import as_node, equal, exp, log, logaddexp, maximum, multiply, relu, sqrt, subtract, where
-from graphc.ops.structural import iota, stop_gradient
-from graphc.types import DTypeError, GraphError, ShapeError
+from graphc.ops.structural import gather, iota, stop_gradient
+from graphc.types import GraphError, ShapeError
 
 __all__ = [
     "absolute_error",
@@ -132,7 +133,7 @@ def softmax_cross_entropy(scores: Any, labels: Any, label_smoothing: float = 0.0
         return -fe.sum(given * log_softmax(node), -1)
     column = _labels(node, given, "softmax_cross_entropy")
     moved = shifted(node, -1)
-    picked = fe.squeeze(fe.take_along_axis(moved, column, -1), -1)
+    picked = _picked(moved, column)
     if label_smoothing:
         picked = picked * (1 - label_smoothing) + fe.mean(moved, -1) * label_smoothing
     return log(fe.sum(exp(moved), -1)) - picked
@@ -144,7 +145,7 @@ def nll(log_probs: Any, labels: Any) -> Node:
     A label outside of ``0 <= label < classes`` fails the call before anything is stored.
     """
     node = as_float(log_probs)
-    return -fe.squeeze(fe.take_along_axis(node, _labels(node, labels, "nll"), -1), -1)
+    return -_picked(node, _labels(node, labels, "nll"))
 
 
 def multiclass_hinge(scores: Any, labels: Any, margin: float = 1.0) -> Node:
@@ -154,7 +155,7 @@ def multiclass_hinge(scores: Any, labels: Any, margin: float = 1.0) -> Node:
     """
     node = as_float(scores)
     column = _labels(node, labels, "multiclass_hinge")
-    margins = relu(node - fe.take_along_axis(node, column, -1) + margin)
+    margins = relu(node - gather(node, [column], node.ndim - 1) + margin)
     return fe.sum(where(equal(iota(node.shape[-1]), column), 0, margins), -1)
 
 
@@ -182,15 +183,22 @@ def cosine_similarity(a: Any, b: Any, axis: int = -1, eps: float = 1e-8) -> Node
 
 # --- checks -------------------------------------------------------------------------------------------
 def _labels(scores: Node, labels: Any, loss: str) -> Node:
-    """Labels as a column beside the rows of ``scores``."""
-    node = as_node(labels)
-    if not node.dtype.is_int:
-        raise DTypeError(f"{loss} takes integer labels (class numbers), got {node.dtype}")
-    if scores.ndim < 1 or node.shape != scores.shape[:-1]:
+    """Labels as a column beside the rows of ``scores``; those that are known are checked now."""
+    if scores.ndim < 1:
+        raise ShapeError(f"{loss} needs scores with an axis of classes, got a scalar")
+    what = f"{loss}: labels"
+    index = within(as_index(labels, what), scores.shape[-1], what, wrap=False)
+    node = index if isinstance(index, Node) else as_node(index)
+    if node.shape != scores.shape[:-1]:
         raise ShapeError(
             f"{loss}: labels of shape {node.shape} do not fit scores of shape {scores.shape}, expected {scores.shape[:-1]}"
         )
     return fe.expand_dims(node, -1)
+
+
+def _picked(scores: Node, column: Node) -> Node:
+    """The score of each label."""
+    return fe.squeeze(gather(scores, [column], scores.ndim - 1), -1)
 
 
 def _positive(loss: str, name: str, value: float) -> None:

@@ -278,59 +278,82 @@ def reduce(kind: str, x: Node, axes: Sequence[int]) -> Node:
 
 
 # --- gather -----------------------------------------------------------------------------------------
-def _infer_gather(x: TensorType, index: TensorType, *, axis: int) -> TensorType:
-    if not index.dtype.is_int:
-        raise DTypeError(f"indices must be int32 or int64, got {index.dtype}")
-    if x.rank != index.rank or any(
-        a != b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis
-    ):
-        raise ShapeError(f"indices of shape {index.shape} do not fit a tensor of shape {x.shape} but for axis {axis}")
-    return TensorType(index.shape, x.dtype)
+def _infer_gather(x: TensorType, *indices: TensorType, axis: int, wrap: bool = False) -> TensorType:
+    for index in indices:
+        if not index.dtype.is_int:
+            raise DTypeError(f"indices must be int32 or int64, got {index.dtype}")
+    after = axis + len(indices)
+    shapes = {index.shape for index in indices}
+    (shape,) = shapes if len(shapes) == 1 else ((),)
+    if after > x.rank or (*x.shape[:axis], *x.shape[after:]) != (*shape[:axis], *shape[axis + 1 :]) or len(shape) <= axis:
+        raise ShapeError(
+            f"indices of shapes {', '.join(str(index.shape) for index in indices)} do not fit axes {axis} to {after - 1} "
+            f"of a tensor of shape {x.shape}: all other axes must be the same"
+        )
+    return TensorType(shape, x.dtype)
 
 
-def check_indices(index: Array, extent: int, what: str) -> None:
-    """Raise :class:`IndexOutOfRangeError` unless every index lies in ``0 <= index < extent``."""
-    wrong = np.flatnonzero((index < 0) | (index >= extent))
+def check_indices(index: Array, extent: int, what: str, low: int = 0) -> None:
+    """Raise :class:`IndexOutOfRangeError` unless every index lies in ``low <= index < extent``."""
+    wrong = np.flatnonzero((index < low) | (index >= extent))
     if wrong.size:
         where = ", ".join(str(int(i)) for i in np.unravel_index(wrong[0], index.shape))
         raise IndexOutOfRangeError(
-            f"{what}[{where}] is {index.flat[wrong[0]]}, expected 0 <= index < {extent}"
+            f"{what}[{where}] is {index.flat[wrong[0]]}, expected {low} <= index < {extent}"
             + (f" ({wrong.size} such elements)" if wrong.size > 1 else "")
         )
 
 
-def _reference_gather(x: Array, index: Array, *, type: TensorType, axis: int) -> Array:
-    check_indices(index, x.shape[axis], "indices")
-    return np.take_along_axis(x, index.astype(np.int64), axis)
+def positions(x: Array, indices: Sequence[Array], axis: int, wrap: bool) -> tuple[Array, ...]:
+    """The index of each picked element along every axis of ``x``, as NumPy takes it; raises :class:`IndexOutOfRangeError`."""
+    shape = indices[0].shape
+    found = list(np.ogrid[tuple(slice(extent) for extent in shape)])
+    along = []
+    for place, index in enumerate(indices):
+        extent = x.shape[axis + place]
+        check_indices(index, extent, "indices", -extent if wrap else 0)
+        along.append(np.where(index < 0, index + extent, index))
+    return (*found[:axis], *along, *found[axis + 1 :])
 
 
-def _gradient_gather(g: Node, y: Node, x: Node, index: Node, *, axis: int) -> list[Any]:
+def _reference_gather(x: Array, *indices: Array, type: TensorType, axis: int, wrap: bool = False) -> Array:
+    return np.asarray(x[positions(x, indices, axis, wrap)])
+
+
+def _gradient_gather(g: Node, y: Node, x: Node, *indices: Node, axis: int, wrap: bool = False) -> list[Any]:
     """A comparison with an iota rather than a scatter: written as a select, it fuses with what reads it."""
-    extent, picks = x.shape[axis], index.shape[axis]
-
-    def along(node: Node, rank: int) -> Node:
-        return reshape(node, tuple(extent if i == axis else 1 for i in range(rank)))
-
-    if picks == 1:
-        hit = OPERATORS["equal"](along(iota(extent), x.ndim), index)
-        return [OPERATORS["where"](hit, g, 0), None]
-    rest = tuple(i for i in range(x.ndim) if i != axis)
+    count, after = len(indices), axis + len(indices)
+    several = (y.shape[axis],) if y.shape[axis] != 1 else ()
+    rank = x.ndim + len(several)
 
     def spread(node: Node) -> Node:
-        """From (..., picks, ...) to (..., 1, ..., picks)."""
-        moved = permute(node, (*rest, axis))
-        return reshape(moved, (*moved.shape[:axis], 1, *moved.shape[axis:]))
+        """From (before, picks, after) to (before, 1 for each index, after, picks)."""
+        rest = tuple(i for i in range(node.ndim) if i != axis)
+        moved = permute(node, (*rest, axis)) if several else node
+        return reshape(moved, (*node.shape[:axis], *[1] * count, *node.shape[axis + 1 :], *several))
 
-    hit = OPERATORS["equal"](along(iota(extent), x.ndim + 1), spread(index))
-    return [reduce("sum", OPERATORS["where"](hit, spread(g), 0), (x.ndim,)), None]
+    hit = None
+    for place, index in enumerate(indices):
+        extent = x.shape[axis + place]
+        steps = reshape(iota(extent), tuple(extent if i == axis + place else 1 for i in range(rank)))
+        from_start = OPERATORS["where"](index < 0, index + extent, index) if wrap else index
+        same = OPERATORS["equal"](steps, spread(from_start))
+        hit = same if hit is None else hit & same
+    chosen = OPERATORS["where"](hit, spread(g), 0)
+    assert after <= x.ndim
+    return [reduce("sum", chosen, (x.ndim,)) if several else chosen, *[None] * count]
 
 
 GATHER = register(Op("gather", _infer_gather, _reference_gather, _gradient_gather))
 
 
-def gather(x: Node, index: Node, axis: int) -> Node:
-    """``x[..., index[..., k, ...], ...]``: NumPy's take_along_axis. Indices are checked, negative ones are errors."""
-    return make(GATHER, x, index, axis=axis)
+def gather(x: Node, indices: Sequence[Node], axis: int, *, wrap: bool = False) -> Node:
+    """Axes from ``axis`` on, one for each index tensor, become one along which elements are picked:
+    ``y[b, p, r] = x[b, i[b, p, r], j[b, p, r], r]``. With one index this is NumPy's take_along_axis.
+
+    Indices are checked; negative ones count from the end with ``wrap``, else they are errors.
+    """
+    return make(GATHER, x, *indices, axis=axis, **({"wrap": True} if wrap else {}))
 
 
 # --- contraction ------------------------------------------------------------------------------------

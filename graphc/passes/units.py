@@ -211,12 +211,14 @@ def _sum(node: Node, units: _Units, *, axes: tuple[int, ...]) -> _Units:
     return _Units(total, own, tuple((axis, left.index(to)) for axis, to in units.ties if to not in axes))
 
 
-def _gather(node: Node, units: _Units, *, axis: int) -> _Units:
-    units, ties = _kept(units, lambda other: None if other == axis else other)
-    index = node.operands[1]
-    return _Units(
-        gather(units.node, broadcast_to(index, (*units.front, *index.shape)), axis + len(units.own)), units.own, ties
+def _gather(node: Node, units: _Units, *, axis: int, wrap: bool = False) -> _Units:
+    indices = node.operands[1:]
+    after = axis + len(indices)
+    units, ties = _kept(
+        units, lambda other: other if other < axis else None if other < after else other - len(indices) + 1
     )
+    spread = [broadcast_to(index, (*units.front, *index.shape)) for index in indices]
+    return _Units(gather(units.node, spread, axis + len(units.own), wrap=wrap), units.own, ties)
 
 
 def _contract(

@@ -102,7 +102,7 @@ class _Printer:
 def _kernel(kernel: Kernel, printer: _Printer) -> list[str]:
     lines = [f"{kernel.name}   {kernel.why}"]
     if isinstance(kernel, CheckKernel):
-        body = [f"require 0 <= {format_operand(kernel.check.load)} < {kernel.check.extent}"]
+        body = [f"require {kernel.check.low} <= {format_operand(kernel.check.load)} < {kernel.check.extent}"]
         lines += _nest(enumerate(kernel.check.axes), body)
     elif isinstance(kernel, CallKernel):
         lines += kernel.formulas

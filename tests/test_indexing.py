@@ -1,0 +1,208 @@
+"""Indexing by arrays against NumPy: known indices and such that come with each call, values, gradients, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc.evaluate import evaluate_all
+from graphc.ir import Node
+from graphc.types import DTypeError, GraphError, IndexOutOfRangeError, ShapeError
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(4, 6, 5))
+A, B, C = np.array([3, 0, -1, 0]), np.array([[2, -6], [5, 0], [-1, 2]]), np.array([-2, 4, 1, 1])
+MASK = RNG.random((4, 6)) < 0.5
+
+
+class Arrays:
+    """Makes the arrays of a key: themselves, or inputs of two dtypes by turns."""
+
+    def __init__(self, known):
+        self.known, self.feeds = known, {}
+
+    def __call__(self, array):
+        array = np.asarray(array)
+        if self.known:
+            return array
+        dtype = "int64" if len(self.feeds) % 2 else "int32"
+        node = gx.input(f"i{len(self.feeds)}", array.shape, dtype)
+        self.feeds[node] = array.astype(dtype)
+        return node
+
+
+KEYS = {
+    "rows": lambda a: a(A),
+    "rows of a matrix of indices": lambda a: a(B % 4),
+    "one": lambda a: a(-2),
+    "one row": lambda a: a([2]),
+    "columns": lambda a: (slice(None), a(B)),
+    "last": lambda a: (..., a(C)),
+    "last of one": lambda a: (..., a(-1)),
+    "pairs": lambda a: (a(A), a([1, -2, 3, 0])),
+    "pairs that broadcast": lambda a: (a(A[:, None]), a(B[:, 0])),
+    "pairs apart": lambda a: (a(A), slice(None), a(C)),
+    "pairs at the end": lambda a: (slice(1, None, 2), a(A), a(C)),
+    "pairs around a new axis": lambda a: (a(A), None, a(A)),
+    "pairs around dots": lambda a: (a(A), ..., a(C)),
+    "three": lambda a: (a(A), a(-A), a(C)),
+    "three around empty dots": lambda a: (a(A), ..., a(A), a(C)),
+    "an int beside": lambda a: (1, a(A)),
+    "an int apart": lambda a: (1, slice(None), a(C)),
+    "an int behind": lambda a: (slice(None), a(A), -1),
+    "an int and new axes": lambda a: (None, 2, None, a(A), slice(3, 0, -1), None),
+    "one and slices": lambda a: (slice(None), a(3), slice(None, None, 2)),
+    "steps": lambda a: (slice(None, None, -1), slice(4, 0, -2), a(A)),
+    "none of them": lambda a: a(np.zeros((0, 2), int)),
+    "of an empty slice": lambda a: (slice(2, 2), a(A)),
+    "a mask beside": lambda a: (MASK[:, 0], a(np.arange(MASK[:, 0].sum()))),
+    "a mask apart": lambda a: (a([1]), slice(None), np.array([True, False, False, True, False])),
+}
+KNOWN = {
+    "a list": lambda a: [1, 2, -1],
+    "lists": lambda a: ([[1], [2]], [0, 4]),
+    "an empty list": lambda a: [],
+    "a mask": lambda a: MASK,
+    "a mask of all": lambda a: X > 0,
+    "a mask of rows": lambda a: [True, False, True, True],
+    "a mask behind dots": lambda a: (..., np.arange(5) % 2 == 0),
+    "a mask behind a slice": lambda a: (slice(None), np.arange(30).reshape(6, 5) % 4 == 0),
+    "an empty mask": lambda a: np.zeros(4, bool),
+    "as far apart, one the same": lambda a: (np.array([3, 2, 1]), [2, 2, 2]),
+    "a range": lambda a: (slice(None), np.arange(5, -1, -2)),
+    "a constant node": lambda a: gx.constant(A),
+    "uint8": lambda a: np.array([1, 3], np.uint8),
+}  # fmt: skip
+
+
+def plain(key, feeds):
+    """The key with the arrays in place of the nodes."""
+    if isinstance(key, tuple):
+        return tuple(plain(item, feeds) for item in key)
+    if isinstance(key, Node):
+        return feeds[key] if key in feeds else gx.evaluate(key)
+    return key
+
+
+def cases(known):
+    arrays = Arrays(known)
+    for name, key in {**KEYS, **(KNOWN if known else {})}.items():
+        yield name, key(arrays), arrays.feeds
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_keys_pick_what_numpys_pick(known):
+    x = gx.input("x", X.shape, "float64")
+    nodes, wanted, feeds = {}, {}, {x: X}
+    for name, key, given in cases(known):
+        wanted[name] = X[plain(key, given)]
+        nodes[name], nodes[f"{name}, of a formula"] = x[key], (gx.transpose(x) * 2).T[key]
+        wanted[f"{name}, of a formula"] = wanted[name] * 2
+        feeds.update(given)
+    got = gx.compile(list(feeds), nodes)(**{node.name: value for node, value in feeds.items()})
+    for (name, value), evaluated in zip(wanted.items(), evaluate_all(list(nodes.values()), feeds), strict=True):
+        np.testing.assert_array_equal(evaluated, value, err_msg=name)
+        np.testing.assert_array_equal(np.asarray(got[name]), value, err_msg=name)
+        assert np.shape(got[name]) == value.shape == nodes[name].shape, name
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_gradients_of_first_and_second_order(known):
+    """Of the sum of the squares of what is picked: each element counts as often as it is picked."""
+    x = gx.input("x", X.shape, "float64")
+    nodes, wanted, feeds = {}, {}, {x: X}
+    for name, key, given in cases(known):
+        picks, times = plain(key, given), np.zeros(X.shape)
+        np.add.at(times, picks, 1)
+        first = gx.grad(gx.sum(x[key] ** 3), x)
+        nodes[name], nodes[f"{name}, second order"] = first, gx.grad(gx.sum(first * first), x)
+        wanted[name], wanted[f"{name}, second order"] = 3 * times * X**2, 36 * times**2 * X**3
+        feeds.update(given)
+    got = gx.compile(list(feeds), nodes)(**{node.name: value for node, value in feeds.items()})
+    for (name, value), evaluated in zip(wanted.items(), evaluate_all(list(nodes.values()), feeds), strict=True):
+        np.testing.assert_allclose(evaluated, value, rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(np.asarray(got[name]), value, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64", "bool"])
+def test_functions_pick_what_numpys_pick(dtype):
+    values = (X * 4).astype(dtype)
+    x, i, j = gx.input("x", X.shape, dtype), gx.input("i", B.shape, "int32"), gx.input("j", (4, 2, 5), "int64")
+    along, flat = RNG.integers(-6, 6, (4, 2, 5)), B * 7
+    feeds = {x: values, i: B, j: along}
+    numbers = [values[0], values[1] if dtype == "bool" else values[1] + 1, values[2]]
+    nodes = {
+        "take": gx.take(x, i, axis=1), "take flat": gx.take(x, i), "take known": x.take(flat), "take one": gx.take(x, -3, 2), "take a list": np.take(x, [2, -1], 0),
+        "take none": gx.take(x, [], 1), "along": gx.take_along_axis(x, j, 1), "along known": gx.take_along_axis(x, along, 1), "along, spread": gx.take_along_axis(x, along[:1], 1),
+        "along flat": gx.take_along_axis(x, flat.ravel(), None), "along a row": gx.take_along_axis(x[:1], j, 1),
+        "choose": gx.choose(i % 3, [numbers[0][:3, :2], numbers[1][:3, :2], x[2, :3, :2]]), "choose known": gx.choose(B % 2, [x[0, 0, 0], True]),
+        "select": gx.select([x[0] > 1, x[1] > 0], [x[0], x[1]], x[2]), "select default": gx.select([x > 0], [x], values.dtype.type(0).item()),
+        "one hot": gx.one_hot(i, 3, dtype), "one hot known": gx.one_hot(B, 3, dtype),
+    }  # fmt: skip
+    hot = (B[..., None] == np.arange(3)).astype(dtype)
+    wanted = {
+        "take": np.take(values, B, axis=1), "take flat": np.take(values, B), "take known": np.take(values, flat), "take one": np.take(values, -3, 2), "take a list": np.take(values, [2, -1], 0),
+        "take none": values[:, []], "along": np.take_along_axis(values, along, 1), "along known": np.take_along_axis(values, along, 1), "along, spread": np.take_along_axis(values, along[:1], 1),
+        "along flat": np.take_along_axis(values, flat.ravel(), None), "along a row": np.take_along_axis(values[:1], along, 1),
+        "choose": np.choose(B % 3, [v[:3, :2] for v in numbers]), "choose known": np.choose(B % 2, [values[0, 0, 0], np.array(True).astype(dtype)]),
+        "select": np.select([values[0] > 1, values[1] > 0], [values[0], values[1]], values[2]), "select default": np.where(values > 0, values, np.zeros((), dtype)),
+        "one hot": hot, "one hot known": hot,
+    }  # fmt: skip
+    got = gx.compile([x, i, j], nodes)(values, B, along)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(np.asarray(got[name]), value, err_msg=name)
+        assert nodes[name].dtype.value == str(value.dtype), name
+        np.testing.assert_array_equal(gx.evaluate(nodes[name], feeds), value, err_msg=name)
+
+
+# --- what is wrong ------------------------------------------------------------------------------------------
+ERRORS = {
+    "too many": (lambda x: x[[0], 0, 0, [1]], ShapeError, "too many indices for shape"),
+    "two dots": (lambda x: x[..., [0], ...], ShapeError, "too many indices for shape"),
+    "out of range": (lambda x: x[:, [0, 6]], IndexOutOfRangeError, r"index for axis 1 of <x.*>\[1\] is 6, expected -6 <= index < 6"),
+    "below": (lambda x: x[[[0], [-5]]], IndexOutOfRangeError, r"\[1, 0\] is -5, expected -4 <= index < 4"),
+    "an int beside": (lambda x: x[4, [0]], IndexOutOfRangeError, "axis 0"),
+    "of nothing": (lambda x: x[:, :0, [0]][:, [0]], IndexOutOfRangeError, "axis 1"),
+    "floats": (lambda x: x[[0.0, 1.0]], DTypeError, "must be integers, got dtype float64"),
+    "a float": (lambda x: x[1.0], GraphError, "only integers"),
+    "a float node": (lambda x: x[x[0, 0, 0]], DTypeError, "must be integers, got <.*astype"),
+    "a mask node": (lambda x: x[x > 0], GraphError, "graphc.where"),
+    "a mask that does not fit": (lambda x: x[:, np.ones(4, bool)], ShapeError, r"mask of shape \(4,\) does not fit axes of shape \(6,\)"),
+    "True": (lambda x: x[True], GraphError, "graphc.where"),
+    "text": (lambda x: x["a"], GraphError, "cannot index"),
+    "shapes that do not broadcast": (lambda x: x[[0, 1], [0, 1, 2]], ShapeError, "do not broadcast"),
+    "take, mode": (lambda x: gx.take(x, [0], 0, mode="clip"), GraphError, "graphc.clip"),
+    "take, out of range": (lambda x: gx.take(x, [4], 0), IndexOutOfRangeError, "take: index for axis 0"),
+    "take, floats": (lambda x: gx.take(x, [0.5], 0), DTypeError, "take: indices must be integers"),
+    "take_along_axis, rank": (lambda x: gx.take_along_axis(x, [0], 0), ShapeError, "needs indices with 3 axes"),
+    "choose, negative": (lambda x: gx.choose([0, -1], [x[0, 0, 0], 1]), IndexOutOfRangeError, "expected 0 <= index < 2"),
+    "select, number": (lambda x: gx.select([x > 0], [x, x]), ShapeError, "as many conditions as choices"),
+    "one_hot, floats": (lambda x: gx.one_hot(x, 3), DTypeError, "one_hot: labels must be integers"),
+    "labels of a loss": (lambda x: gx.nn.nll(x, np.full((4, 6), 5)), IndexOutOfRangeError, "nll: labels.* is 5, expected 0 <= index < 5"),
+    "rows of a table": (lambda x: gx.nn.embedding([0, -1], x), IndexOutOfRangeError, "embedding: indices.* is -1, expected 0 <= index < 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_what_is_wrong_is_said_when_the_graph_is_built(name):
+    build, error, match = ERRORS[name]
+    with pytest.raises(error, match=match):
+        build(gx.input("x", X.shape))
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+def test_an_index_out_of_range_fails_the_call_and_changes_nothing(backend):
+    w = gx.parameter("w", X, "float64")
+    i, j = gx.input("i", (3,), "int32"), gx.input("j", (3,), "int64")
+    f = gx.compile([i, j], [w[i, :, j], w[0, j % 9]], {w: w + 1}, backend=backend)
+    f([0, -4, 3], [-5, 4, 2])
+    before = w.value.copy()
+    for given, match in [(([0, 4, 0], [0, 0, 0]), r"i\[1\] is 4, expected -4 <= index < 4"), (([0, 0, 0], [0, 0, -6]), r"j\[2\] is -6, expected -5 <= index < 5"), (([0, 0, 0], [0, 0, 7]), "expected -")]:
+        with pytest.raises(IndexOutOfRangeError, match=match):
+            f(*given)
+    np.testing.assert_array_equal(w.value, before)
+    g = gx.compile([j], w[0, j % 9], {w: w + 1}, backend=backend)
+    with pytest.raises(IndexOutOfRangeError, match="an index .* is out of range, expected -6 <= index < 6"):
+        g([8, 0, 0])
+    np.testing.assert_array_equal(w.value, before)
