@@ -9,7 +9,7 @@
 """
 
 from graphc import frontend as _frontend
-from graphc import init, nn, optim
+from graphc import init, nn, optim, random
 from graphc import scans as _scans
 from graphc import sorting as _sorting
 from graphc.check import check_grad
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "nn",
     "optim",
+    "random",
     "save",
     "train_step",
     "vjp",

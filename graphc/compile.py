@@ -21,6 +21,7 @@ from graphc.frontend import parameter as new_parameter
 from graphc.ir import Node, Parameter, inputs_of, make, parameters_of, rebuild, rounded, toposort
 from graphc.ops.pointwise import as_node, cast
 from graphc.ops.structural import broadcast_to
+from graphc.passes.draws import counted
 from graphc.program import Form, KernelReport, NativeProgram, NumpyProgram, Program, Signature
 from graphc.runtime import Function
 from graphc.types import BOOL, DTypeError, GraphError, NameClashError, ShapeError, promote
@@ -48,7 +49,8 @@ class Graph:
     node of exactly its type; all take effect after every output and new value is computed. An output may be any
     node (an input, a parameter, a constant, one node twice). Names are unique among inputs and parameters, and among
     outputs; an output may have the name of an input. ``cotangents`` pairs nodes with those whose gradient they are; the
-    C names them so. ``tables`` are the last of ``parameters``: large constants, not the user's business.
+    C names them so. ``draws`` are the parameters that random draws read: the step and their keys. ``tables`` are the last
+    of ``parameters``: large constants, not the user's business.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Graph:
     form: Form
     updates: tuple[tuple[Parameter, Node], ...]
     cotangents: tuple[tuple[Node, Node], ...] = ()
+    draws: tuple[Parameter, ...] = ()
     tables: tuple[Parameter, ...] = ()
 
     @property
@@ -174,6 +177,7 @@ def freeze(
     pairs = tuple((parameter, value) for parameter, value in pairs if value is not parameter)
     if not outputs and not pairs:
         raise GraphError("nothing to compute: there are no outputs and no updates")
+    outputs, pairs, trail, draws = _with_draws(outputs, pairs, cotangents or {})
     order = toposort([*outputs, *(value for _, value in pairs)])
     inputs_of([*listed, *order])  # one name with two types is said here
     for node in inputs_of(order):
@@ -188,9 +192,27 @@ def freeze(
                 f"{parameter.name!r} names a parameter {parameter.type} and {other} {taken[parameter.name].type} "
                 "of one function; give each a name of its own"
             )
-    reached = set(order)
-    trail = tuple((g, node) for g, node in (cotangents or {}).items() if g in reached and node in reached)
-    return Graph(name, listed, parameters, outputs, output_names, form, pairs, trail)
+    return Graph(name, listed, parameters, outputs, output_names, form, pairs, trail, draws)
+
+
+Pairs = tuple[tuple[Parameter, Node], ...]
+Trail = tuple[tuple[Node, Node], ...]
+
+
+def _with_draws(
+    outputs: tuple[Node, ...], pairs: Pairs, cotangents: Mapping[Node, Node]
+) -> tuple[tuple[Node, ...], Pairs, Trail, tuple[Parameter, ...]]:
+    """Outputs, updates and cotangents that are reached, in which random draws read the state of this function; and that."""
+    results = [*outputs, *(value for _, value in pairs)]
+    reached = set(toposort(results))
+    trail = tuple(pair for pair in cotangents.items() if reached.issuperset(pair))
+    renewed, state, steps = counted([*results, *(node for pair in trail for node in pair)])
+    if not state:
+        return outputs, pairs, trail, ()
+    ends = renewed[len(results) :]
+    values = renewed[len(outputs) : len(results)]
+    new = tuple((parameter, value) for (parameter, _), value in zip(pairs, values, strict=True))
+    return tuple(renewed[: len(outputs)]), new + steps, tuple(zip(ends[::2], ends[1::2], strict=True)), state
 
 
 def _update(parameter: Any, value: Any) -> tuple[Parameter, Node]:

@@ -95,7 +95,7 @@ def train_step(
     results = (loss, *metrics.values())
     inputs = inputs_of(toposort([*results, *(value for value in merged.values() if isinstance(value, Node))]))
     graph = freeze(inputs, results, ("loss", *metrics), "dict" if metrics else "single", merged, name or "step", trail)
-    state = {str(slot.name): slot for slot in proposed if slot not in chosen}
+    state = {str(slot.name): slot for slot in (*proposed, *graph.draws) if slot not in chosen}
     program = program_of(graph, threads=threads, target=target, backend=backend)
     return TrainStep(program, state=state, threads=threads)
 
@@ -118,7 +118,8 @@ class TrainStep(Function):
     """A compiled train step: ``step(X=..., labels=...)`` updates the parameters and gives the loss before the update.
 
     With metrics it gives ``{"loss": ..., **metrics}``. Everything else is as with :class:`graphc.runtime.Function`.
-    ``state`` holds the optimizer's slots by name; ``history`` what the last :meth:`fit` saw, also an interrupted one.
+    ``state`` holds the optimizer's slots by name, and what random draws read; ``history`` what the last :meth:`fit` saw,
+    also an interrupted one.
     """
 
     def __init__(self, program: Program, *, state: Mapping[str, Parameter], threads: int | None = None) -> None:

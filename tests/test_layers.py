@@ -16,11 +16,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 # From the bottom to the top: a module imports only from those before it. A new module gets its place here.
 ORDER = """
     types ir
-    ops ops.structural ops.pointwise ops.routines ops.sorting
+    ops ops.structural ops.pointwise ops.routines ops.sorting ops.random
     frontend.sources frontend.elementwise frontend.movement frontend.pieces frontend.diagonals frontend.indexing frontend.reductions frontend.contractions
-    frontend.differences frontend scans sorting nn.activations nn.layers nn.losses nn init
+    frontend.differences frontend scans sorting random nn.activations nn.layers nn.losses nn init
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
-    passes passes.retype passes.grad passes.units passes.derivatives passes.simplify
+    passes passes.retype passes.grad passes.units passes.derivatives passes.simplify passes.draws
     arguments program concurrency runtime
     lower lower.index lower.equations lower.lower
     schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.show schedule.tiling

@@ -59,7 +59,7 @@ def sample(rng, domain, dtype, shape):
 def operands_of(op, dtype, shapes, tag):
     """Inputs for one operation, or None if it does not take the dtype."""
     dtypes = ["bool", dtype, dtype] if op.takes == "select" else [dtype] * op.arity
-    nodes = [gx.input(f"{tag}_{dt}_{place}", shape, dt) for place, (dt, shape) in enumerate(zip(dtypes, shapes, strict=False))]
+    nodes = [gx.input(f"{tag}_{dt}_{place}", shape, dt) for place, (dt, shape) in enumerate(zip(dtypes, itertools.cycle(shapes), strict=False))]
     try:
         return nodes, op(*nodes)
     except DTypeError:

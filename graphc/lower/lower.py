@@ -310,7 +310,7 @@ class _Lowering:
 # Names of tensors that the user has not named, where the operation's own reads badly.
 _STEMS = {
     "contract": "matmul", "subtract": "difference", "multiply": "product", "add": "total",
-    "divide": "quotient", "negative": "minus", "power_": "power", "int32_": "whole", "int64_": "whole",
+    "divide": "quotient", "negative": "minus", "power_": "power", "philox": "bits", "int32_": "whole", "int64_": "whole",
 }  # fmt: skip
 
 Values = list[Index]

@@ -18,8 +18,10 @@ from math import copysign
 from graphc.ir import REGISTRY, Routine
 from graphc.lower.equations import Equation, Program
 from graphc.lower.index import Index, flatten
-from graphc.schedule.kernels import CallKernel, Kernel, LoopKernel, Scalar, Stage, Store, reads_of
+from graphc.ops.random import per_block
+from graphc.schedule.kernels import CallKernel, Kernel, Line, LoopKernel, Scalar, Stage, Store, reads_of
 from graphc.schedule.nest import Body, Namer, formula, load
+from graphc.types import INT32
 
 __all__ = ["build_routine"]
 
@@ -80,4 +82,40 @@ def _call(routine: Routine, c: Callable[..., str], equation: Equation, program: 
     )  # fmt: skip
 
 
-_BUILDERS = {"recurrence": _recurrence}
+def _philox(equation: Equation, program: Program, is_stored: Stored) -> LoopKernel:
+    """Rounds over the blocks, each of which gives an element of every part of the result; the last part may be shorter.
+
+        for i < q                                       q = ceil(n / 4)
+            bits[i], bits[i + q], bits[i + 2 q], bits[i + 3 q] = the words of block i
+    """
+    assert equation.call is not None
+    name, count = equation.name, equation.type.size
+    parts, op = per_block(equation.dtype)
+    known = Body(program, is_stored, frozenset())
+    step, key = (known.of(operand) for operand in equation.operands)
+    stream = _number(dict(equation.call.attrs)["stream"])
+    blocks = -(-count // parts)
+    whole = max(count - (parts - 1) * blocks, 0)  # so many rounds have an element in every part
+
+    def element(part: int, block: Index) -> Store:
+        at = Scalar("index", INT32, variables=block.variables, index=block)
+        value = Scalar(op.name, equation.dtype, (at, stream, step, key, _number(part)), block.variables)
+        return Store(name, block + part * blocks, value)
+
+    kernel = LoopKernel(name, "random bits, a block for several elements", ((0, whole),) if whole > 1 else ())
+    if whole:
+        first = Index.of(0, whole) if whole > 1 else Index()
+        kernel.stages.append(Stage(body=[element(part, first) for part in range(parts)]))
+    left = [min(blocks, count - part * blocks) - whole for part in range(parts)]
+    for rest in dict.fromkeys(rest for rest in left if rest > 0):
+        last = (Index.of(0, rest) if rest > 1 else Index()) + whole
+        body: list[Line] = [element(part, last) for part in range(parts) if left[part] == rest]
+        kernel.final.append(Stage(((0, rest),) if rest > 1 else (), vector=False, body=body))
+    return kernel
+
+
+def _number(value: int) -> Scalar:
+    return Scalar("literal", INT32, value=value)
+
+
+_BUILDERS = {"recurrence": _recurrence, "philox": _philox}
