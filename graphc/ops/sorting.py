@@ -38,7 +38,7 @@ def _sorting(name: str, item: int, **meaning: Any) -> Routine:
 
 def _gradient_sort(g: Node, y: Node, x: Node) -> list[Node]:
     """What came to place i goes back to where it was: to the inverse of the permutation, which is its argsort."""
-    return [gather(g, argsort(argsort(x)), g.ndim - 1)]
+    return [gather(g, [argsort(argsort(x))], g.ndim - 1)]
 
 
 def _reference_sort(x: Array, *, type: TensorType) -> Array:
