@@ -9,7 +9,7 @@
 """
 
 from graphc import frontend as _frontend
-from graphc import init, nn, optim, random
+from graphc import init, linalg, nn, optim, random
 from graphc import scans as _scans
 from graphc import sorting as _sorting
 from graphc.check import check_grad
@@ -45,6 +45,7 @@ __all__ = [
     "init",
     "jacobian",
     "jvp",
+    "linalg",
     "load",
     "nn",
     "optim",

@@ -111,6 +111,18 @@ CONTRACTIONS = [
     ("einsum", (f64(2, 3), [0, 1], f64(3, 4), [1, 2], [0, 2])), ("einsum", (f64(2, 3), [5, 2])), ("einsum", (f64(2, 3), [0, ...], [..., 0])), ("einsum", (f64(3, 3), [0, 0])),
 ]  # fmt: skip
 
+INF = np.inf
+LINALG = [
+    *(("linalg.norm", (f64(2, 3, 4),), {"axis": axis, "keepdims": keepdims}) for axis in (None, 0, (-1,), (0, 2), (2, 0)) for keepdims in (False, True)), ("linalg.norm", (f64(),)), ("linalg.norm", (f64(0),)), ("linalg.norm", (i32(4),)),
+    *(("linalg.norm", (f64(5), ord)) for ord in (1, 2, 0, INF, -INF, 3, 4, 1.5, 0.5, -1, -1.5)), *(("linalg.norm", (f64(3, 4), ord, axis)) for ord in (1, INF, 3) for axis in (0, 1)), ("linalg.norm", (np.array([0.0, 2.0, -0.0, 1.0]), 0)), ("linalg.norm", (np.array([1, 0], "int32"), -2)),
+    *(("linalg.norm", (f64(3, 4), ord), {"keepdims": keepdims}) for ord in ("fro", 1, -1, INF, -INF) for keepdims in (False, True)), *(("linalg.norm", (f64(2, 3, 4), ord, axis)) for ord in ("fro", 1, -INF) for axis in ((0, 1), (2, 0), (-1, -2))),
+    *(("linalg.vector_norm", (f64(2, 3, 4),), {"ord": ord, "axis": axis, "keepdims": keepdims}) for ord in (2, 1, INF, 2.5) for axis in (None, 1, (0, 2)) for keepdims in (False, True)),
+    *(("linalg.matrix_norm", (f64(2, 3, 4),), {"ord": ord, "keepdims": keepdims}) for ord in ("fro", 1, -1, INF, -INF) for keepdims in (False, True)),
+    *(("linalg.matrix_power", (f64(3, 3), n)) for n in range(6)), ("linalg.matrix_power", (f64(2, 3, 3), 3)), ("linalg.matrix_power", (i32(2, 2), 3)), ("linalg.matrix_power", (f64(2, 3, 3), 0)), ("linalg.matrix_power", (f64(0, 0), 2)),
+    ("linalg.trace", (f64(2, 3, 4),)), ("linalg.trace", (f64(2, 3, 4),), {"offset": 1}), ("linalg.diagonal", (f64(2, 3, 4),), {"offset": -1}), ("linalg.matrix_transpose", (f64(2, 3, 4),)),
+    ("linalg.outer", (f64(3), f64(2))), ("linalg.vecdot", (f64(2, 3), f64(3))), ("linalg.cross", (f64(2, 3), f64(2, 3))), ("linalg.matmul", (f64(2, 3), f64(3, 2))), ("linalg.tensordot", (f64(2, 3), f64(3, 2)), {"axes": 1}),
+]  # fmt: skip
+
 
 # --- running a table --------------------------------------------------------------------------------------
 def find(module, name):
@@ -166,7 +178,7 @@ REFERENCES = {
     "unstack": lambda x, axis=0: tuple(np.moveaxis(x, axis, 0)),
     "logsumexp": lambda x, axis=None, keepdims=False: np.logaddexp.reduce(x, axis, keepdims=keepdims),
 }
-TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS, "contractions": CONTRACTIONS}
+TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS, "contractions": CONTRACTIONS, "linalg": LINALG}
 
 
 def cases(table):
@@ -273,6 +285,18 @@ def test_sources():
     assert gx.full((3,), x) is x
 
 
+@pytest.mark.parametrize("ord", [1, 2, 0, INF, 3, 1.5, 0.5])
+def test_slope_of_a_norm_at_zero(ord):
+    """The slope of a length at 0 is 0, and so is that of a size among others."""
+    x = gx.input("x", (3,), "float64")
+    f = gx.linalg.norm(x, ord)
+    slope = gx.compile([x], [gx.grad(f, x), gx.grad(gx.sum(gx.grad(f, x) ** 2), x)])
+    assert not np.any(slope(np.zeros(3)))
+    first, second = slope(np.array([0.0, -2.0, 1.0]))
+    assert first[0] == 0
+    assert np.isfinite([first, second]).all()
+
+
 def test_hundreds_of_parts():
     parts = [gx.input(f"p{k}", (k % 3,)) for k in range(300)]
     values = [np.full(k % 3, k, "float32") for k in range(300)]
@@ -372,6 +396,12 @@ X = gx.input("X", (2, 3))
         (lambda: gx.einsum("ii", X[:1]), "equal extents along axes 0 and 1"),
         (lambda: gx.einsum("i1", X), "'1' in 'i1' is no label"),
         (lambda: gx.einsum("ij", "ab"), "cannot make a node of 'ab'"),
+        (lambda: gx.linalg.norm(X, 2), "the norm of a matrix has the order 'fro', 1, -1, inf or -inf, got 2"),
+        (lambda: gx.linalg.norm(X, "nuc"), "got 'nuc'"),
+        (lambda: gx.linalg.norm(X, "fro", 0), "the norm of a vector has a number as its order, got 'fro'"),
+        (lambda: gx.linalg.norm(gx.zeros((2, 3, 4)), 1), r"one axis or two, got shape \(2, 3, 4\) and axis None"),
+        (lambda: gx.linalg.matrix_power(X, 2), "square matrices"),
+        (lambda: gx.linalg.matrix_power(X[:, :2], 0.5), "takes a whole number as exponent, got 0.5"),
         (lambda: gx.mean(gx.zeros((0, 3))), "the mean over no elements does not exist"),
     ],
 )  # fmt: skip
@@ -396,6 +426,12 @@ def torch_cases(torch):
         yield spec, lambda *a, s=spec: gx.einsum(s, *a), lambda *a, s=spec: torch.einsum(s, *a), [f64(*shape) for shape in shapes]
     yield "kron", gx.kron, torch.kron, [f64(2, 3), f64(3, 2)]
     yield "cross", gx.cross, torch.linalg.cross, [f64(4, 3), f64(4, 3)]
+    for ord in (1, 2, 3, 0.5, INF, -INF):
+        for array in (x[0], np.zeros(3), np.array([0.0, 2.0, 0.0, -2.0])):
+            if array.all() or ord > 0:
+                yield f"norm {ord} of {array}", lambda a, o=ord: gx.linalg.norm(a, o), lambda a, o=ord: torch.linalg.norm(a, o), [array]
+    for ord in ("fro", 1, -1, INF, -INF):
+        yield f"matrix norm {ord}", lambda a, o=ord: gx.linalg.norm(a, o), lambda a, o=ord: torch.linalg.norm(a, o), [x]
     yield "tensordot", lambda a, b: gx.tensordot(a, b, ((0, 2), (1, 0))), lambda a, b: torch.tensordot(a, b, ([0, 2], [1, 0])), [f64(2, 3, 4), f64(4, 2, 5)]
 
 

@@ -28,7 +28,7 @@ node (`x.sum(axis=0)`), and NumPy's own functions build nodes (`np.tanh(x)`).
 # In this order; a module that is not there yet is passed over.
 SECTIONS = [
     ("Sources", "frontend.sources"), ("Pointwise", "ops.pointwise"), ("Pointwise, composed", "frontend.elementwise"),
-    ("Reductions", "frontend.reductions"), ("Running results", "scans"), ("Norms", "frontend.norms"),
+    ("Reductions", "frontend.reductions"), ("Running results", "scans"),
     ("Movement", "frontend.movement"), ("Put together and taken apart", "frontend.pieces"), ("Diagonals", "frontend.diagonals"),
     ("Differences", "frontend.differences"),
     ("Indexing", "frontend.indexing"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),

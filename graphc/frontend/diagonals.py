@@ -44,11 +44,6 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
     return cut(reshape(square, (*outer, count * count)), len(outer), 0, count, count + 1)
 
 
-@operator("linalg.diagonal")
-def _diagonal_of_matrices(x: Any, offset: int = 0) -> Node:
-    return diagonal(x, offset, -2, -1)
-
-
 @operator("diag")
 def diag(x: Any, k: int = 0) -> Node:
     """Diagonal ``k`` of a matrix, or the matrix of zeros that has a vector as its diagonal ``k``."""
@@ -68,11 +63,6 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
     """The sum of diagonal ``offset`` of the matrices over ``axis1`` and ``axis2``; of bools the count."""
     line = diagonal(x, offset, axis1, axis2)
     return reduce("sum", cast(line, INT32) if line.dtype is BOOL else line, (line.ndim - 1,))
-
-
-@operator("linalg.trace")
-def _trace_of_matrices(x: Any, offset: int = 0) -> Node:
-    return trace(x, offset, -2, -1)
 
 
 def _below(node: Node, k: int, what: str) -> Node:
