@@ -44,6 +44,20 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_sin": ("gx_sin_near",),
     "gx_cosf": ("gx_sin_nearf",),
     "gx_cos": ("gx_sin_near",),
+    "gx_tanf": ("gx_bits",),
+    "gx_tan": ("gx_bits",),
+    "gx_asinf": (),
+    "gx_acosf": (),
+    "gx_arcf": (),
+    "gx_atanf": ("gx_arcf",),
+    "gx_atan2f": ("gx_arcf",),
+    "gx_asin": (),
+    "gx_acos": (),
+    "gx_arc": (),
+    "gx_atan": ("gx_arc",),
+    "gx_atan2": ("gx_arc",),
+    "gx_hypotf": (),
+    "gx_hypot": (),
 }
 
 

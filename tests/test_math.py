@@ -23,10 +23,10 @@ from graphc import vecmath
 
 Array = npt.NDArray[np.floating]
 
-UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "sin", "cos"]
-BINARY = ["logaddexp", "pow"]
+UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan"]
+BINARY = ["logaddexp", "pow", "atan2", "hypot"]
 PUBLIC = [f"gx_{name}{suffix}" for name in UNARY + BINARY for suffix in ("f", "")]
-CALLS_LIBM = {"gx_pow", "gx_sinf", "gx_sin", "gx_cosf", "gx_cos"}  # these loops are not vector code
+CALLS_LIBM = {"gx_pow", "gx_sinf", "gx_sin", "gx_cosf", "gx_cos", "gx_tanf", "gx_tan"}  # these loops are not vector code
 
 ULP = 2.0
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
@@ -46,6 +46,10 @@ DOMAIN = {
     "erf": ((-4.5, 4.5), (-6.5, 6.5)),
     "sin": ((-1000, 1000), (-1000, 1000)),
     "cos": ((-1000, 1000), (-1000, 1000)),
+    "tan": ((-1000, 1000), (-1000, 1000)),
+    "asin": ((-1, 1), (-1, 1)),
+    "acos": ((-1, 1), (-1, 1)),
+    "atan": ((-4, 4), (-4, 4)),
 }
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -53,7 +57,7 @@ HARNESS = """
 {{ math }}
 {% for name in names %}
 {% set real = 'float' if name.endswith('f') and name != 'gx_erf' else 'double' %}
-{% if name.startswith('gx_pow') or name.startswith('gx_logaddexp') %}
+{% if name in binary %}
 void array_{{ name }}(const {{ real }} *restrict x, const {{ real }} *restrict y, {{ real }} *restrict z, long n);
 void array_{{ name }}(const {{ real }} *restrict x, const {{ real }} *restrict y, {{ real }} *restrict z, long n)
 {
@@ -107,7 +111,8 @@ def environment() -> jinja2.Environment:
 def harness(names: list[str]) -> str:
     env = environment()
     math = env.get_template("math.h.j2").render(used=vecmath.closure(names))
-    return env.from_string(HARNESS).render(math=math, names=names)
+    binary = [f"gx_{name}{suffix}" for name in BINARY for suffix in ("f", "")]
+    return env.from_string(HARNESS).render(math=math, names=names, binary=binary)
 
 
 def cpu_flags() -> set[str]:
@@ -295,6 +300,16 @@ sigmoid:    0 = 0.5; -0 = 0.5; inf = 1; -inf = 0; nan = nan
 erf:        0 = 0; -0 = -0; inf = 1; -inf = -1; nan = nan
 sin:        0 = 0; -0 = -0; inf = nan; nan = nan
 cos:        0 = 1; -0 = 1; -inf = nan; nan = nan
+tan:        0 = 0; -0 = -0; inf = nan; -inf = nan; nan = nan
+asin:       0 = 0; -0 = -0; 1 = 1.5707963267948966; -1 = -1.5707963267948966; 1.5 = nan; -inf = nan; nan = nan
+acos:       1 = 0; -1 = 3.141592653589793; 0 = 1.5707963267948966; -0 = 1.5707963267948966; -1.5 = nan; inf = nan
+atan:       0 = 0; -0 = -0; 1 = 0.7853981633974483; inf = 1.5707963267948966; -inf = -1.5707963267948966; nan = nan
+atan2:      0, 0 = 0; -0, 0 = -0; 0, -0 = 3.141592653589793; -0, -0 = -3.141592653589793; 0, 1 = 0; -0, 1 = -0
+atan2:      0, -1 = 3.141592653589793; -0, -1 = -3.141592653589793; 1, 0 = 1.5707963267948966; 1, -0 = 1.5707963267948966
+atan2:      -1, 0 = -1.5707963267948966; 1, inf = 0; -1, inf = -0; 1, -inf = 3.141592653589793; nan, 1 = nan; 1, nan = nan
+atan2:      inf, 1 = 1.5707963267948966; -inf, -1 = -1.5707963267948966; inf, inf = 0.7853981633974483; nan, nan = nan
+atan2:      inf, -inf = 2.356194490192345; -inf, inf = -0.7853981633974483; -inf, -inf = -2.356194490192345; -inf, nan = nan
+hypot:      0, 0 = 0; -0, -0 = 0; 3, -4 = 5; inf, nan = inf; nan, -inf = inf; nan, 1 = nan; -inf, 2 = inf; 0, -2 = 2
 logaddexp:  -inf, -inf = -inf; inf, inf = inf; inf, -inf = inf; -inf, 3 = 3; 5, inf = inf
 logaddexp:  nan, 1 = nan; 1, nan = nan; nan, inf = nan; -inf, nan = nan
 pow:        nan, 0 = 1; 1, nan = 1; -1, nan = nan; -1, inf = 1; -1, -inf = 1; 0, 0 = 1; inf, -0 = 1
@@ -329,7 +344,7 @@ def test_same_bits_from_every_compiler(variant: str, build: Callable[[str], ctyp
         if name == "gx_pow":
             continue  # the C library's, and zig brings its own
         operands = samples(name, 20_000)
-        if base_of(name) in ("sin", "cos"):
+        if base_of(name) in ("sin", "cos", "tan"):
             operands = tuple(np.clip(a, -1e6, 1e6) for a in operands)  # beyond, the C library's
         ours, theirs = (call(build(v), f"array_{name}", *operands) for v in (FMA_BUILDS[0], variant))
         bits = f"u{ours.itemsize}"

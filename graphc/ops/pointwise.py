@@ -224,6 +224,7 @@ negative = pointwise("negative", takes="number", reference=np.negative, c="-{0}"
                      derivative=lambda g, y, x: [-g])
 abs = alias(pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
                       derivative=lambda g, y, x: [g * sign(x)], doc="The absolute value; the gradient at 0 is 0."), "absolute", "fabs")
+fabs = abs
 sign: Pointwise = pointwise("sign", takes="number", reference=np.sign, c="gx_sign{f}({0})", c_int="({t})(({0} > 0) - ({0} < 0))", domain=(ALL,),
                  derivative=_zero)
 maximum = pointwise("maximum", takes="number", reference=lambda a, b: np.where((a > b) | (a != a), a, b), c="gx_max{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
@@ -272,6 +273,21 @@ sin = pointwise("sin", takes="float", reference=np.sin, c="gx_sin{f}({0})", cost
                 derivative=lambda g, y, x: [g * cos(x)])
 cos: Pointwise = pointwise("cos", takes="float", reference=np.cos, c="gx_cos{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [-(g * sin(x))])
+tan = pointwise("tan", takes="float", reference=np.tan, c="gx_tan{f}({0})", cost=COSTLY, domain=((-1.2, 1.2),),
+                derivative=lambda g, y, x: [g * (1 + y * y)])
+arcsin = pointwise("arcsin", takes="float", reference=np.arcsin, c="gx_asin{f}({0})", cost=COSTLY, domain=(UNIT,),
+                   derivative=lambda g, y, x: [g / sqrt((1 - x) * (1 + x))])
+arccos = pointwise("arccos", takes="float", reference=np.arccos, c="gx_acos{f}({0})", cost=COSTLY, domain=(UNIT,),
+                   derivative=lambda g, y, x: [-(g / sqrt((1 - x) * (1 + x)))])
+arctan = pointwise("arctan", takes="float", reference=np.arctan, c="gx_atan{f}({0})", cost=COSTLY, domain=(ALL,),
+                   derivative=lambda g, y, x: [g / (1 + x * x)])
+arctan2 = pointwise("arctan2", takes="float", reference=np.arctan2, c="gx_atan2{f}({0}, {1})", cost=COSTLY, domain=(POSITIVE, ALL),
+                    derivative=lambda g, y, a, b: [g * (b / (a * a + b * b)), -(g * (a / (a * a + b * b)))],
+                    doc="The angle of the point ``(b, a)``, from -pi to pi; the signs of zeros count.")
+hypot: Pointwise = pointwise("hypot", takes="float", reference=np.hypot, c="gx_hypot{f}({0}, {1})", cost=COSTLY, domain=(ALL, POSITIVE),
+                  derivative=lambda g, y, a, b: [g * (a / where(equal(y, 0), 1, y)), g * (b / where(equal(y, 0), 1, y))],
+                  doc="``sqrt(a * a + b * b)`` without overflow; the gradient where both are 0 is 0.")
+asin, acos, atan, atan2 = alias(arcsin, "asin"), alias(arccos, "acos"), alias(arctan, "atan"), alias(arctan2, "atan2")
 erf = pointwise("erf", takes="float", reference=lambda x: _erf(x), c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
 
