@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from graphc.types import FLOAT64, DType, DTypeError, GraphError, NameClashError, TensorType, dtype_of
+from graphc.types import FLOAT64, DType, DTypeError, GraphError, NameClashError, TensorType, UnsupportedError, dtype_of
 
 __all__ = [
     "NO_GRADIENT",
@@ -206,6 +206,12 @@ class Node:
         return self.transpose()
 
     @property
+    def mT(self) -> Node:  # noqa: N802 (the array-API's name)
+        """Each matrix of the last two axes transposed."""
+        result: Node = OPERATORS["matrix_transpose"](self)
+        return result
+
+    @property
     def name(self) -> str | None:
         """The name of an input or parameter; None for anything computed."""
         return self.attrs.get("name")
@@ -229,11 +235,18 @@ class Node:
     __rshift__, __rrshift__ = _method("right_shift"), _reflected("right_shift")
     __invert__ = _method("invert")
     __getitem__ = _method("getitem")
-    sum, mean, max, min = _method("sum"), _method("mean"), _method("max"), _method("min")
-    prod, cumsum, cumprod = _method("prod"), _method("cumsum"), _method("cumprod")
+    sum, mean, max, min, prod = (_method(name) for name in ("sum", "mean", "max", "min", "prod"))
+    var, std, all, any = _method("var"), _method("std"), _method("all"), _method("any")
     argmax, argmin, argsort = _method("argmax"), _method("argmin"), _method("argsort")
-    reshape, transpose, astype = _method("reshape"), _method("transpose"), _method("astype")
-    clip, round, take = _method("clip"), _method("round"), _method("take")
+    cumsum, cumprod, dot, trace = _method("cumsum"), _method("cumprod"), _method("dot"), _method("trace")
+    reshape, ravel, flatten = _method("reshape"), _method("ravel"), _method("flatten")
+    transpose, swapaxes, squeeze = _method("transpose"), _method("swapaxes"), _method("squeeze")
+    diagonal, repeat, take = _method("diagonal"), _method("repeat"), _method("take")
+    astype, clip, round = _method("astype"), _method("clip"), _method("round")
+
+    def copy(self) -> Node:
+        """The node itself: it cannot be changed."""
+        return self
 
     def __round__(self, digits: int | None = None) -> Node:
         return self.round(digits or 0)
@@ -259,10 +272,19 @@ class Node:
             "graphc.compile to compute it, or a function of graphc in place of this one."
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __array__ = _no_number
+    __float__ = __int__ = __index__ = __complex__ = __array__ = item = tolist = _no_number
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise UnsupportedError(
+            f"the node {self!r} is immutable: its elements cannot be assigned. Build a new one: "
+            "`x = graphc.where(mask, value, x)`, or `x = x.at[index].set(value)`"
+        )
 
     def __contains__(self, item: Any) -> NoReturn:
-        raise GraphError("`in` has no meaning on a node: no number is known while the graph is built")
+        raise GraphError(
+            "`in` has no meaning on a node: no number is known while the graph is built. "
+            "Use graphc.any(graphc.equal(node, item))"
+        )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._numpy(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}", args, kwargs)

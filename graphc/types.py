@@ -32,6 +32,7 @@ __all__ = [
     "NameClashError",
     "ShapeError",
     "TensorType",
+    "UnsupportedError",
     "dtype_of",
     "normalize_axes",
     "normalize_axis",
@@ -55,6 +56,10 @@ class ShapeError(GraphError):
 
 class DTypeError(GraphcError, TypeError):
     """A dtype that an operation does not take."""
+
+
+class UnsupportedError(GraphcError, TypeError):
+    """What NumPy or Python has and graphc has not: a function, an argument, an assignment to elements."""
 
 
 class GradientError(GraphcError, ValueError):
