@@ -513,7 +513,8 @@ class _Emitter:
             "contractions": contractions,
             "micro_kernels": tiling.micro_kernels(contractions),
             "vector_dtypes": [
-                d for d in ("float32", "float64") if d in row_sums or any(c.dtype == d for c in contractions)
+                d for d in ("float32", "float64")
+                if d in row_sums or any(c.dtype == d for c in contractions) or f"{tiling.PREFIX[d]}x" in helpers
             ],
             "row_sums": row_sums,
             "vector_bytes": self.model.vector_bytes,

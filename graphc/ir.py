@@ -290,7 +290,10 @@ class Node:
         return self._numpy(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}", args, kwargs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return self._numpy(function.__name__, args, kwargs)
+        """Functions of numpy.linalg have names of their own, or those of the same in numpy."""
+        name = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
+        plain = function.__name__
+        return self._numpy(plain if name not in OPERATORS and plain in OPERATORS else name, args, kwargs)
 
     @staticmethod
     def _numpy(name: str, args: Any, kwargs: Any) -> Any:

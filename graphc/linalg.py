@@ -1,4 +1,10 @@
-"""Linear algebra under NumPy's names (``numpy.linalg``): matrices in the last two axes, one for each position of those before."""
+"""Linear algebra under NumPy's names (``numpy.linalg``) and SciPy's: matrices in the last two axes, one for each position of
+the axes before.
+
+Factorisations are plain C for small and medium matrices, in the arena, and the same bits on every target. Gradients of any
+order are solutions with the same factors. Nothing raises while C runs: where NumPy raises for a matrix that is singular or
+not positive definite, the result has infinities or NaN.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +15,13 @@ import numpy as np
 from graphc.frontend import cross, diagonals, eye, matmul, matrix_transpose, outer, tensordot, vecdot
 from graphc.frontend.norms import matrix_norm, norm, vector_norm
 from graphc.ir import OPERATORS, Node, operator
-from graphc.ops.pointwise import as_node
-from graphc.ops.structural import broadcast_to
-from graphc.types import GraphError, ShapeError
+from graphc.ops import linalg as ops
+from graphc.ops.pointwise import as_node, broadcast_shapes, cast, meet
+from graphc.ops.structural import broadcast_to, reshape
+from graphc.types import FLOAT32, GraphError, ShapeError
 
 __all__ = [
+    "cholesky",
     "cross",
     "diagonal",
     "matmul",
@@ -22,6 +30,7 @@ __all__ = [
     "matrix_transpose",
     "norm",
     "outer",
+    "solve_triangular",
     "tensordot",
     "trace",
     "vecdot",
@@ -45,8 +54,7 @@ def trace(x: Any, *, offset: int = 0) -> Node:
 def matrix_power(x: Any, n: int) -> Node:
     """Square matrices multiplied with themselves ``n`` times, by repeated squaring; a negative ``n`` takes the inverse."""
     node = as_node(x)
-    if node.ndim < 2 or node.shape[-1] != node.shape[-2]:
-        raise ShapeError(f"linalg.matrix_power takes square matrices in the last two axes, got shape {node.shape}")
+    _square(node, "matrix_power")
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise GraphError(f"linalg.matrix_power takes a whole number as exponent, got {n!r}")
     if n < 0:
@@ -61,3 +69,65 @@ def matrix_power(x: Any, n: int) -> Node:
         left >>= 1
         factor = matmul(factor, factor) if left else factor
     return broadcast_to(eye(node.shape[-1], dtype=node.dtype), node.shape) if result is None else result
+
+
+# --- factorisations and what they solve ------------------------------------------------------------------
+def _floats(*given: Any) -> list[Node]:
+    nodes = meet(given) if len(given) > 1 else [as_node(given[0])]
+    return [node if node.dtype.is_float else cast(node, FLOAT32) for node in nodes]
+
+
+def _square(a: Node, what: str) -> None:
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise ShapeError(f"linalg.{what} takes square matrices in the last two axes, got shape {a.shape}")
+
+
+def _with_columns(given: tuple[Any, Any], what: str) -> tuple[Node, Node, bool]:
+    """Matrices and as many right sides with columns; whether the right side was one vector."""
+    a, b = _floats(*given)
+    _square(a, what)
+    vector = b.ndim == 1
+    columns = reshape(b, (b.size, 1)) if vector else b
+    if not b.ndim or columns.shape[-2] != a.shape[-1]:
+        raise ShapeError(f"linalg.{what}: matrices {a.shape} need {a.shape[-1]} rows on the right side, got shape {b.shape}")
+    batch = broadcast_shapes(a.shape[:-2], columns.shape[:-2])
+    return broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(columns, (*batch, *columns.shape[-2:])), vector
+
+
+def _as_given(x: Node, vector: bool) -> Node:
+    return reshape(x, x.shape[:-1]) if vector else x
+
+
+@operator("linalg.cholesky")
+def cholesky(a: Any, *, upper: bool = False) -> Node:
+    """The lower triangular ``L`` with ``L @ L.mT`` equal to ``a`` (its transpose with ``upper``).
+
+    As in JAX, ``(a + a.mT) / 2`` is factored, so that the gradient is symmetric, and all of the triangle is NaN where it is not
+    positive definite.
+
+    >>> import graphc as gx
+    >>> gx.evaluate(gx.linalg.cholesky(gx.constant([[4.0, 2.0], [2.0, 5.0]]))).tolist()
+    [[2.0, 0.0], [1.0, 2.0]]
+    """
+    (node,) = _floats(a)
+    _square(node, "cholesky")
+    lower = ops.cholesky((node + ops.transposed(node)) * 0.5)
+    return ops.transposed(lower) if upper else lower
+
+
+@operator("linalg.solve_triangular")
+def solve_triangular(a: Any, b: Any, trans: int | str = 0, lower: bool = False, unit_diagonal: bool = False) -> Node:
+    """``x`` in ``T @ x == b`` for the upper (or ``lower``) triangle ``T`` of ``a``; SciPy's, with axes of matrices in front.
+
+    ``b`` is a vector or has columns. ``trans`` 1 (or "T") solves with the transpose of ``T``; with ``unit_diagonal`` the diagonal
+    is taken to be 1 and not read. A zero on the diagonal gives infinities or NaN. What is not read has gradient zero.
+
+    >>> import graphc as gx
+    >>> gx.evaluate(gx.linalg.solve_triangular(gx.constant([[2.0, 1.0], [0.0, 4.0]]), gx.constant([4.0, 8.0]))).tolist()
+    [1.0, 2.0]
+    """
+    if trans not in (0, 1, 2, "N", "T", "C"):
+        raise GraphError(f"linalg.solve_triangular: trans is 0 (or 'N') or 1 (or 'T'), got {trans!r}")
+    left, right, vector = _with_columns((a, b), "solve_triangular")
+    x = ops.triangular_solve(left, right, lower=bool(lower), trans=trans not in (0, "N"), unit=bool(unit_diagonal))
+    return _as_given(x, vector)

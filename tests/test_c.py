@@ -187,6 +187,19 @@ def sorting(f):
     return [*outputs, gx.median(z), gx.grad(gx.sum(gx.sort(z) ** 2 * gx.quantile(z, 0.3, 1)[:, None]), z)], {}
 
 
+def linear_algebra(f):
+    """Factors and solutions with and without a rest of rows, columns and panels, and their gradients."""
+    outputs = []
+    for dtype, n in (("float32", 5), ("float64", 19), ("float64", 34)):
+        x, b = f.input(f"x_{n}", (2, n, n), dtype), f.input(f"b_{n}", (2, n, 9), dtype)
+        a = x @ gx.swapaxes(x, -1, -2) + n * gx.eye(n, dtype=dtype)
+        factor = gx.linalg.cholesky(a)
+        solutions = [gx.linalg.solve_triangular(a, b, trans, lower=lower) for trans in (0, 1) for lower in (0, 1)]
+        total = gx.sum(gx.linalg.solve_triangular(factor, b, lower=True) ** 2) + gx.sum(gx.log(gx.diagonal(factor, 0, -2, -1)))
+        outputs += [factor, *solutions, *gx.grad(total, [x, b])]
+    return outputs, {}
+
+
 def pointwise(f):
     """Every function, on floats of both widths and far out."""
     wild = [-np.inf, -1e30, -50, -1, -1e-30, -0.0, 0, 1e-30, 0.3, 1, 50, 1e30, np.inf, np.nan]
@@ -212,7 +225,7 @@ def names(f):
 
 
 PROGRAMS = (
-    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, pointwise, names
+    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, linear_algebra, pointwise, names
 )  # fmt: skip
 
 

@@ -1,0 +1,177 @@
+"""Linear algebra: values against NumPy and SciPy's meaning, the same bits on every target, gradients of any order."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphc as gx
+
+BATCHES = [(), (2, 3), (0,)]
+SIZES = [0, 1, 2, 3, 5, 16, 17, 33, 70]
+CPU = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+NATIVE = " avx2 " in CPU and " fma " in CPU
+TOLERANCE = {"float32": 3e-5, "float64": 1e-12}
+
+
+def matrices(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def definite(batch, n, dtype="float64", seed=0):
+    """Symmetric positive definite matrices."""
+    root = matrices((*batch, n, n), seed)
+    return (root @ np.swapaxes(root, -1, -2) / max(n, 1) + np.eye(n)).astype(dtype)
+
+
+def triangles(batch, n, dtype="float64", seed=0):
+    """Full matrices, both triangles of which have a small inverse, also with ones on the diagonal."""
+    return (matrices((*batch, n, n), seed) / max(n, 1) + 2 * np.eye(n)).astype(dtype)
+
+
+def check(outputs, inputs, given, wanted, dtype):
+    """Compiled and evaluated, against wanted values, relative to the largest."""
+    got = gx.compile(inputs, outputs)(**given)
+    evaluated = dict(zip(outputs, gx.evaluate(list(outputs.values()), given), strict=True))
+    for key, want in wanted.items():
+        scale = np.max(np.abs(want), initial=1e-30)
+        for found in (np.asarray(got[key]), evaluated[key]):
+            assert found.shape == want.shape, key
+            assert found.dtype == dtype, key
+            np.testing.assert_allclose(found, want, rtol=0, atol=TOLERANCE[dtype] * scale, err_msg=key)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_cholesky(dtype):
+    inputs, given, outputs, wanted = [], {}, {}, {}
+    for batch, n in itertools.product(BATCHES, SIZES):
+        a = gx.input(f"a_{len(inputs)}", (*batch, n, n), dtype)
+        inputs.append(a)
+        given[a.name] = definite(batch, n, dtype, n)
+        outputs[f"{batch} {n}"] = gx.linalg.cholesky(a)
+        wanted[f"{batch} {n}"] = np.linalg.cholesky(given[a.name].astype("float64"))
+        if n == 17:
+            outputs[f"{batch} upper"] = gx.linalg.cholesky(a, upper=True)
+            wanted[f"{batch} upper"] = np.swapaxes(wanted[f"{batch} {n}"], -1, -2)
+    check(outputs, inputs, given, wanted, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_solve_triangular(dtype):
+    inputs, given, outputs, wanted = [], {}, {}, {}
+    for batch, n in itertools.product(BATCHES, SIZES):
+        a = gx.input(f"a_{len(inputs)}", (*batch, n, n), dtype)
+        sides = [gx.input(f"b_{len(inputs)}_{m}", (*batch, n, m), dtype) for m in (0, 1, 3, 50)]
+        inputs += [a, *sides]
+        given[a.name] = triangles(batch, n, dtype, n)
+        given.update({b.name: matrices(b.shape, n + 1).astype(dtype) for b in sides})
+        for b, lower, trans, unit in itertools.product(sides, *[(False, True)] * 3):
+            key = f"{a.name} {b.name} lower={lower} trans={trans} unit={unit}"
+            outputs[key] = gx.linalg.solve_triangular(a, b, int(trans), lower=lower, unit_diagonal=unit)
+            wanted[key] = np.linalg.solve(triangle(given[a.name].astype("float64"), lower, trans, unit), given[b.name])
+    check(outputs, inputs, given, wanted, dtype)
+
+
+def triangle(a, lower, trans, unit):
+    """The matrix that solve_triangular solves with."""
+    t = np.tril(a) if lower else np.triu(a)
+    if unit:
+        t = t - t * np.eye(a.shape[-1]) + np.eye(a.shape[-1])
+    return np.swapaxes(t, -1, -2) if trans else t
+
+
+def test_vectors_and_axes_in_front_broadcast():
+    a, v, B = gx.input("a", (4, 4), "float64"), gx.input("v", (4,), "float64"), gx.input("B", (3, 1, 4, 2), "float64")
+    A = gx.input("A", (2, 4, 4), "float64")
+    outputs = {"a v": gx.linalg.solve_triangular(a, v), "A v": gx.linalg.solve_triangular(A, v), "A B": gx.linalg.solve_triangular(A, B)}
+    given = {"a": triangles((), 4), "A": triangles((2,), 4), "v": matrices(4), "B": matrices((3, 1, 4, 2))}
+    wanted = {
+        "a v": np.linalg.solve(np.triu(given["a"]), given["v"]), "A v": np.linalg.solve(np.triu(given["A"]), given["v"]),
+        "A B": np.linalg.solve(np.triu(given["A"]), given["B"]),
+    }  # fmt: skip
+    check(outputs, [a, v, B, A], given, wanted, "float64")
+
+
+def test_what_is_not_positive_definite_has_no_factor():
+    """All of the triangle is NaN, that of other matrices of the batch is not touched."""
+    values = np.stack([definite((), 20), definite((), 20, seed=1), np.ones((20, 20))])
+    values[1, 18, 18] = -1
+    a = gx.input("a", values.shape, "float64")
+    got = gx.compile([a], gx.linalg.cholesky(a))(values)
+    np.testing.assert_allclose(got[0], np.linalg.cholesky(values[0]), atol=1e-14)
+    for each in (*got[1:], *gx.evaluate(gx.linalg.cholesky(a), {"a": values})[1:]):
+        assert np.isnan(each[np.tril_indices(20)]).all()
+        assert (each[np.triu_indices(20, 1)] == 0).all()
+
+
+@pytest.mark.skipif(not NATIVE, reason="needs fused multiply-add")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_for_every_target(dtype):
+    """The width of vectors does not show."""
+    a, b = gx.input("a", (2, 41, 41), dtype), gx.input("b", (2, 41, 37), dtype)
+    outputs = [gx.linalg.cholesky(a), *(gx.linalg.solve_triangular(a, b, trans, lower=low) for trans in (0, 1) for low in (0, 1))]
+    given = definite((2,), 41, dtype), matrices((2, 41, 37)).astype(dtype)
+    results = [gx.compile([a, b], outputs, target=target)(*given) for target in ("native", "x86-64-v3")]
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# --- gradients ----------------------------------------------------------------------------------------
+def symmetric(x):
+    """Positive definite for any x."""
+    return x @ gx.swapaxes(x, -1, -2) + 3 * gx.eye(x.shape[-1], dtype="float64")
+
+
+SLOPES = {
+    "cholesky": lambda x, b: gx.linalg.cholesky(symmetric(x)),
+    "cholesky of what is not quite symmetric": lambda x, b: gx.linalg.cholesky(x * 0.1 + 3 * gx.eye(4, dtype="float64")),
+    "solve_triangular": lambda x, b: gx.linalg.solve_triangular(x + 4 * gx.eye(4, dtype="float64"), b),
+    "solve_triangular, lower, of the transpose": lambda x, b: gx.linalg.solve_triangular(x + 4 * gx.eye(4, dtype="float64"), b, 1, lower=True),
+    "solve_triangular, upper, of the transpose": lambda x, b: gx.linalg.solve_triangular(x + 4 * gx.eye(4, dtype="float64"), b, "T"),
+    "solve_triangular, unit diagonal": lambda x, b: gx.linalg.solve_triangular(x, b, lower=True, unit_diagonal=True),
+    "solve_triangular, one vector": lambda x, b: gx.linalg.solve_triangular(x + 4 * gx.eye(4, dtype="float64"), b[0, :, 0], lower=True),
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_gradients_of_first_and_second_order(name):
+    """Directional central differences in float64, compiled, by both operands and through both."""
+    shapes = {"x": (2, 4, 4), "b": (2, 4, 3)}
+    x, b, dx, db, ex, eb = (gx.input(n, shapes[n[-1]], "float64") for n in ("x", "b", "dx", "db", "ex", "eb"))
+    at = [matrices(shapes[n], seed) for seed, n in enumerate("xbxbxb")]
+    y = SLOPES[name](x, b)
+    loss = gx.sum(gx.sin(y) * np.linspace(0.5, 2, y.size).reshape(y.shape))
+    first = sum(gx.sum(g * d) for g, d in zip(gx.grad(loss, [x, b]), (dx, db), strict=True))
+    second = sum(gx.sum(g * d) for g, d in zip(gx.grad(first, [x, b]), (ex, eb), strict=True))
+    f = gx.compile([x, b, dx, db, ex, eb], [loss, first, second])
+    h = 1e-5
+
+    def along(place, toward):
+        ends = [f(at[0] + s * toward[0], at[1] + s * toward[1], *at[2:])[place] for s in (h, -h)]
+        return (ends[0] - ends[1]) / (2 * h)
+
+    _, slope, curvature = f(*at)
+    assert slope == pytest.approx(along(0, at[2:4]), rel=1e-7, abs=1e-8)
+    assert curvature == pytest.approx(along(1, at[4:6]), rel=1e-7, abs=1e-8)
+
+
+# --- names and errors ---------------------------------------------------------------------------------
+def test_numpys_functions_build_nodes():
+    a = gx.input("a", (3, 3))
+    assert np.linalg.cholesky(a) is gx.linalg.cholesky(a)
+    assert np.linalg.matmul(a, a) is gx.matmul(a, a)
+    with pytest.raises(gx.GraphcError, match=r"numpy\.linalg\.svd has no counterpart"):
+        np.linalg.svd(a)
+
+
+def test_what_does_not_fit_is_said():
+    a = gx.input("a", (3, 4))
+    with pytest.raises(gx.GraphcError, match=r"square matrices in the last two axes, got shape \(3, 4\)"):
+        gx.linalg.cholesky(a)
+    with pytest.raises(gx.GraphcError, match=r"need 3 rows on the right side, got shape \(4,\)"):
+        gx.linalg.solve_triangular(a[:, :3], a[0])
+    with pytest.raises(gx.GraphcError, match="trans is 0"):
+        gx.linalg.solve_triangular(a[:, :3], a, 3)
