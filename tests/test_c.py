@@ -7,6 +7,7 @@ buffers of exactly their size, one element off any alignment; its results are co
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -35,6 +36,8 @@ COMPILERS = {
 }
 CPU = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
 NATIVE = 64 if " avx512f " in CPU else 32 if " avx2 " in CPU and " fma " in CPU else 0
+QEMU = shutil.which("qemu-aarch64")
+ZIG = [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else []
 
 needs_compiler = pytest.mark.skipif(not COMPILERS, reason="neither gcc nor clang")
 
@@ -393,6 +396,14 @@ def compare(case, folder):
     assert not raw
 
 
+def prepared(case, emitted, folder):
+    """The folder of a program: its C, a ``main``, what that reads."""
+    written(emitted, folder)
+    (folder / "main.c").write_text(driver(case, emitted))
+    (folder / "in").write_bytes(b"".join(np.ascontiguousarray(value).tobytes() for value in case.given()))
+    return folder
+
+
 @needs_compiler
 @pytest.mark.parametrize("kind", sorted(COMPILERS))
 def test_sanitizers_and_numbers(cases, tmp_path, kind):
@@ -406,9 +417,7 @@ def test_sanitizers_and_numbers(cases, tmp_path, kind):
     for width in sorted(widths):
         for name, case in cases.items():
             emitted = case.emitted(width)
-            folder = written(emitted, tmp_path / f"{name}{width}").parent
-            (folder / "main.c").write_text(driver(case, emitted))
-            (folder / "in").write_bytes(b"".join(np.ascontiguousarray(value).tobytes() for value in case.given()))
+            folder = prepared(case, emitted, tmp_path / f"{name}{width}")
             flags = ["-O0" if kind == "clang" else "-O1", "-ffp-contract=off", *(["-march=native"] if width else []), *(["-fopenmp"] if emitted.threaded and kind == "gcc" else [])]
             program = [COMPILERS[kind], *sanitize, *flags, "-o", "main", "main.c", f"{emitted.name}.c", "-lm"]
             builds.append((program, folder))
@@ -418,6 +427,29 @@ def test_sanitizers_and_numbers(cases, tmp_path, kind):
     run_all(runs)
     for case, folder in folders:
         compare(case, folder)
+
+
+@pytest.mark.skipif(not (QEMU and ZIG and NATIVE), reason="needs qemu-user, the package ziglang, and a CPU with fused multiply-add")
+def test_another_machine(cases, tmp_path):
+    """64-bit ARM with NEON, emulated: the right numbers, and the bits that this machine finds."""
+    flags = ["-O2", "-ffp-contract=off", "-fno-math-errno", "-Werror", "main.c"]
+    machines = {
+        "here": (NATIVE, [next(iter(COMPILERS.values())), "-march=native"], []),
+        "arm": (16, [*ZIG, "-target", "aarch64-linux-musl", "-static"], [QEMU]),
+    }
+    builds, runs = [], []
+    for name, case in cases.items():
+        for machine, (width, compiler, runner) in machines.items():
+            emitted = case.emitted(width)
+            folder = prepared(case, emitted, tmp_path / f"{name}.{machine}")
+            builds.append(([*compiler, *flags, f"{emitted.name}.c", "-lm", "-o", "main"], folder))
+            runs.append(([*runner, "./main"], folder))
+    run_all(builds)
+    run_all(runs)
+    for name, case in cases.items():
+        compare(case, tmp_path / f"{name}.arm")
+        here, arm = ((tmp_path / f"{name}.{machine}" / "out").read_bytes() for machine in machines)
+        assert here == arm, f"{name}: other bits on ARM"
 
 
 @needs_compiler
