@@ -286,20 +286,7 @@ class Node:
             "Use graphc.any(graphc.equal(node, item))"
         )
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._numpy(ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}", args, kwargs)
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """Functions of numpy.linalg have names of their own, or those of the same in numpy."""
-        name = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
-        plain = function.__name__
-        return self._numpy(plain if name not in OPERATORS and plain in OPERATORS else name, args, kwargs)
-
-    @staticmethod
-    def _numpy(name: str, args: Any, kwargs: Any) -> Any:
-        if name not in OPERATORS:
-            raise GraphError(f"numpy.{name} has no counterpart in graphc; evaluate the node or compose it from others")
-        return OPERATORS[name](*args, **kwargs)
+    __array_ufunc__, __array_function__ = _method("__array_ufunc__"), _method("__array_function__")
 
     def __repr__(self) -> str:
         return f"<{self.name or self.op.name}: {self.type}>"

@@ -9,6 +9,8 @@
 - ``indexing``: which elements
 - ``reductions``: many elements to one
 - ``contractions``: sums of products
+- ``norms``: lengths and sizes, for ``graphc.linalg``
+- ``protocol``: NumPy's own functions on nodes
 """
 
 from graphc.frontend import (
@@ -19,6 +21,7 @@ from graphc.frontend import (
     indexing,
     movement,
     pieces,
+    protocol,
     reductions,
     sources,
 )
@@ -43,5 +46,6 @@ __all__ = [
     *reductions.__all__,
     *differences.__all__,
     *contractions.__all__,
+    *protocol.__all__,
     "stop_gradient",
 ]

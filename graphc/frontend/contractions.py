@@ -125,6 +125,7 @@ def _laid(node: Node, labels: Labels, every: Labels) -> Node:
 
 # --- matrices and vectors ---------------------------------------------------------------------------------
 @operator("matmul")
+@operator("linalg.matmul")
 def matmul(a: Any, b: Any) -> Node:
     """NumPy's matmul: 1-D operands are vectors, leading axes broadcast."""
     a, b = meet([a, b])
@@ -182,6 +183,7 @@ def vecdot(a: Any, b: Any, axis: int = -1) -> Node:
 
 
 @operator("outer")
+@operator("linalg.outer")
 def outer(a: Any, b: Any) -> Node:
     """``a[i] * b[j]`` for all elements of both, taken in row-major order."""
     a, b = (ravel(node) for node in meet([a, b]))
@@ -201,6 +203,7 @@ def kron(a: Any, b: Any) -> Node:
 
 
 @operator("cross")
+@operator("linalg.cross")
 def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Node:
     """The cross product of vectors of three (two: the third being 0) along ``axisa`` and ``axisb``; the other axes broadcast.
 
@@ -225,6 +228,7 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
 
 
 @operator("tensordot")
+@operator("linalg.tensordot")
 def tensordot(a: Any, b: Any, axes: Any = 2) -> Node:
     """The sum of products over ``axes``: the last of ``a`` with the first of ``b`` by their number, or two (sequences of) axes.
 
