@@ -235,8 +235,8 @@ def index_checks(results: Sequence[Node]) -> tuple[Check, ...]:
     """A check for each tensor of indices, in graph order; it names the input whose elements they are, if they are."""
     checks: dict[Check, None] = {}
     for node in toposort(results):
-        if node.op.name == "gather":
-            table, *indices = node.operands
+        if node.op.name == "gather" or node.op.name.startswith("scatter_"):
+            table, *indices = node.operands if node.op.name == "gather" else (node.operands[0], *node.operands[2:])
             for axis, index in enumerate(indices, node.attrs["axis"]):
                 while index.op.name in ("reshape", "broadcast_to", "permute") or _widens(index):
                     index = index.operands[0]

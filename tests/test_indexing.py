@@ -206,3 +206,48 @@ def test_an_index_out_of_range_fails_the_call_and_changes_nothing(backend):
     with pytest.raises(IndexOutOfRangeError, match="an index .* is out of range, expected -6 <= index < 6"):
         g([8, 0, 0])
     np.testing.assert_array_equal(w.value, before)
+
+
+# --- what the gradient costs ---------------------------------------------------------------------------------
+def test_the_gradient_of_a_table_costs_what_is_picked():
+    """4096 of 50,000 rows: a comparison of each row with each index would take 13 billion operations."""
+    w, i = gx.parameter("w", np.ones((50_000, 64))), gx.input("i", (4096,), "int32")
+    step = gx.train_step(gx.sum(gx.square(gx.nn.embedding(i, w))), gx.optim.SGD(learning_rate=0.25), name="rows")
+    assert sum(kernel.flops for kernel in step.kernels) < 20e6
+    picks = np.random.default_rng(1).integers(0, 50_000, 4096).astype("int32")
+    step(i=picks)
+    np.testing.assert_array_equal(w.value[:, 0], 1 - 0.5 * np.bincount(picks, minlength=50_000).astype("f"))
+
+
+def test_the_gradient_of_known_indices_fuses():
+    """Through the inverse table it is a choice, with no memory and no kernel of its own."""
+    x = gx.input("x", (6, 50))
+    g = gx.grad(gx.sum(gx.exp(x[[4, 0, 1, 2]])), x)
+    f = gx.compile([x], gx.tanh(g) * 2, name="fused")
+    assert [kernel.kind for kernel in f.kernels] == ["loops"]
+    v = RNG.normal(size=(6, 50))
+    np.testing.assert_allclose(f(v), np.tanh(np.exp(v) * np.isin(np.arange(6), [4, 0, 1, 2])[:, None]) * 2, rtol=1e-5)
+
+
+def test_jacobians_go_through_gather_and_scatter():
+    x, i = gx.input("x", (40, 3), "float64"), gx.input("i", (7,), "int32")
+    picks, values = np.array([3, -1, 3, 0, 39, 7, 8]), RNG.normal(size=(40, 3))
+    y = gx.sum(x[i] ** 3)
+    rows = gx.compile([x, i], [gx.hessian(y, x), gx.jacobian(x[i] ** 2, x)])
+    hessian, jacobian = rows(values, picks)
+    times = np.bincount(picks % 40, minlength=40)[:, None]
+    np.testing.assert_allclose(hessian.reshape(120, 120), np.diag((6 * times * values).ravel()), rtol=1e-12)
+    wanted = np.zeros((7, 3, 40, 3))
+    for p, k in np.ndindex(7, 3):
+        wanted[p, k, picks[p], k] = 2 * values[picks[p], k]
+    np.testing.assert_allclose(jacobian, wanted, rtol=1e-12)
+
+
+def test_same_bits_for_every_target_and_every_time():
+    x, i = gx.input("x", (50, 33)), gx.input("i", (4000,), "int32")
+    g = gx.grad(gx.sum(gx.sin(x[i]) * gx.cos(x[i[::-1]])), x)
+    values, picks = RNG.normal(size=(50, 33)).astype("f"), RNG.integers(-50, 50, 4000)
+    f = gx.compile([x, i], g)
+    one = f(values, picks)
+    np.testing.assert_array_equal(one, f(values, picks))
+    np.testing.assert_array_equal(one, gx.compile([x, i], g, target="generic")(values, picks))

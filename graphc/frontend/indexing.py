@@ -16,9 +16,10 @@ import numpy as np
 from graphc.frontend.movement import ravel
 from graphc.frontend.pieces import stack
 from graphc.ir import Array, Node, operator, rounded
+from graphc.ops.gather import check_indices, gather
 from graphc.ops.pointwise import as_node, broadcast_shapes, cast, equal, meet, where
 from graphc.ops.routines import cut
-from graphc.ops.structural import broadcast_to, check_indices, constant, gather, iota, permute, reshape, slice_
+from graphc.ops.structural import broadcast_to, constant, iota, permute, reshape, slice_
 from graphc.types import BOOL, FLOAT32, INT32, DTypeError, GraphError, ShapeError, dtype_of, normalize_axis, shape_of
 
 __all__ = ["choose", "one_hot", "select", "take", "take_along_axis"]

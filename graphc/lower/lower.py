@@ -151,6 +151,8 @@ class _Lowering:
             return Literal(1, node.dtype)
         if kind == "gather":
             return self.gather(node, **attrs)
+        if kind.startswith("scatter_"):
+            return self.scatter(node, **attrs)
         if kind in _MOVEMENT:
             values, guards = _MOVEMENT[kind](node, **attrs)
             return _moved(self.views[node.operands[0]], values, guards)
@@ -178,6 +180,14 @@ class _Lowering:
         picked = [self.position(index, table.shape[axis + place], wrap) for place, index in enumerate(indices)]
         own = [Index.of(a, e) for a, e in enumerate(node.shape)]
         return _moved(self.views[table], [*own[:axis], *picked, *own[axis + 1 :]], ())
+
+    def scatter(self, node: Node, axis: int, wrap: bool = False) -> Operand:
+        """A routine, whose indices are given as values: where each element goes along the axes from ``axis`` on."""
+        x, updates, *indices = node.operands
+        if not updates.size:
+            return self.views[x]
+        places = [IndexValue(self.position(index, x.shape[axis + k], wrap)) for k, index in enumerate(indices)]
+        return self.routine(node, self.stem(node), False, [self.views[x], self.views[updates], *places])
 
     def position(self, index: Node, extent: int, wrap: bool) -> Index:
         """Where a tensor of indices points to along an axis of ``extent``, over the axes of that tensor; checked."""

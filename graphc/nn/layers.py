@@ -11,8 +11,9 @@ from graphc import frontend as fe
 from graphc.frontend.indexing import as_index, spread_over, within
 from graphc.ir import Node, Parameter
 from graphc.nn.activations import as_float, softmax
+from graphc.ops.gather import gather
 from graphc.ops.pointwise import as_node, cast, divide, equal, exp, less_equal, sqrt, where
-from graphc.ops.structural import gather, iota, stop_gradient
+from graphc.ops.structural import iota, stop_gradient
 from graphc.types import BOOL, DTypeError, GraphError, ShapeError, shape_of
 
 __all__ = ["batch_norm", "embedding", "layer_norm", "linear", "rms_norm", "scaled_dot_product_attention"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import NO_GRADIENT, Array, Node, Routine, make, register
-from graphc.ops.structural import gather
+from graphc.ops.gather import gather
 from graphc.types import BOOL, INT32, DTypeError, ShapeError, TensorType
 
 __all__ = ["argsort", "sort"]

@@ -1,4 +1,4 @@
-"""Sources, movement, reductions, gather and contraction: the few operations that know about axes.
+"""Sources, movement, reductions and contraction: the few operations that know about axes.
 
 Their gradients are each other: broadcast and sum, slice and pad, permute and its inverse, a contraction and
 two more. Each stands here once, with its type rule, its NumPy meaning and its gradient. The functions at the
@@ -14,18 +14,16 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import NO_GRADIENT, OPERATORS, Array, Constant, Node, Op, make, register
-from graphc.types import BOOL, INT32, DType, DTypeError, IndexOutOfRangeError, ShapeError, TensorType
+from graphc.types import BOOL, INT32, DType, DTypeError, ShapeError, TensorType
 
 __all__ = [
     "CONTRACT",
-    "GATHER",
     "MOVEMENT",
     "PARAMETER",
     "REDUCTIONS",
     "broadcast_to",
     "constant",
     "contract",
-    "gather",
     "input_",
     "iota",
     "pad",
@@ -275,85 +273,6 @@ REDUCTIONS = {
 def reduce(kind: str, x: Node, axes: Sequence[int]) -> Node:
     """``x`` reduced over ``axes``, which vanish from its shape; ``kind`` is a key of :data:`REDUCTIONS`."""
     return x if not axes and kind in ("sum", "prod", "max", "min") else make(REDUCTIONS[kind], x, axes=tuple(axes))
-
-
-# --- gather -----------------------------------------------------------------------------------------
-def _infer_gather(x: TensorType, *indices: TensorType, axis: int, wrap: bool = False) -> TensorType:
-    for index in indices:
-        if not index.dtype.is_int:
-            raise DTypeError(f"indices must be int32 or int64, got {index.dtype}")
-    after = axis + len(indices)
-    shapes = {index.shape for index in indices}
-    (shape,) = shapes if len(shapes) == 1 else ((),)
-    if after > x.rank or (*x.shape[:axis], *x.shape[after:]) != (*shape[:axis], *shape[axis + 1 :]) or len(shape) <= axis:
-        raise ShapeError(
-            f"indices of shapes {', '.join(str(index.shape) for index in indices)} do not fit axes {axis} to {after - 1} "
-            f"of a tensor of shape {x.shape}: all other axes must be the same"
-        )
-    return TensorType(shape, x.dtype)
-
-
-def check_indices(index: Array, extent: int, what: str, low: int = 0) -> None:
-    """Raise :class:`IndexOutOfRangeError` unless every index lies in ``low <= index < extent``."""
-    wrong = np.flatnonzero((index < low) | (index >= extent))
-    if wrong.size:
-        where = ", ".join(str(int(i)) for i in np.unravel_index(wrong[0], index.shape))
-        raise IndexOutOfRangeError(
-            f"{what}[{where}] is {index.flat[wrong[0]]}, expected {low} <= index < {extent}"
-            + (f" ({wrong.size} such elements)" if wrong.size > 1 else "")
-        )
-
-
-def positions(x: Array, indices: Sequence[Array], axis: int, wrap: bool) -> tuple[Array, ...]:
-    """The index of each picked element along every axis of ``x``, as NumPy takes it; raises :class:`IndexOutOfRangeError`."""
-    shape = indices[0].shape
-    found = list(np.ogrid[tuple(slice(extent) for extent in shape)])
-    along = []
-    for place, index in enumerate(indices):
-        extent = x.shape[axis + place]
-        check_indices(index, extent, "indices", -extent if wrap else 0)
-        along.append(np.where(index < 0, index + extent, index))
-    return (*found[:axis], *along, *found[axis + 1 :])
-
-
-def _reference_gather(x: Array, *indices: Array, type: TensorType, axis: int, wrap: bool = False) -> Array:
-    return np.asarray(x[positions(x, indices, axis, wrap)])
-
-
-def _gradient_gather(g: Node, y: Node, x: Node, *indices: Node, axis: int, wrap: bool = False) -> list[Any]:
-    """A comparison with an iota rather than a scatter: written as a select, it fuses with what reads it."""
-    count, after = len(indices), axis + len(indices)
-    several = (y.shape[axis],) if y.shape[axis] != 1 else ()
-    rank = x.ndim + len(several)
-
-    def spread(node: Node) -> Node:
-        """From (before, picks, after) to (before, 1 for each index, after, picks)."""
-        rest = tuple(i for i in range(node.ndim) if i != axis)
-        moved = permute(node, (*rest, axis)) if several else node
-        return reshape(moved, (*node.shape[:axis], *[1] * count, *node.shape[axis + 1 :], *several))
-
-    hit = None
-    for place, index in enumerate(indices):
-        extent = x.shape[axis + place]
-        steps = reshape(iota(extent), tuple(extent if i == axis + place else 1 for i in range(rank)))
-        from_start = OPERATORS["where"](index < 0, index + extent, index) if wrap else index
-        same = OPERATORS["equal"](steps, spread(from_start))
-        hit = same if hit is None else hit & same
-    chosen = OPERATORS["where"](hit, spread(g), 0)
-    assert after <= x.ndim
-    return [reduce("sum", chosen, (x.ndim,)) if several else chosen, *[None] * count]
-
-
-GATHER = register(Op("gather", _infer_gather, _reference_gather, _gradient_gather))
-
-
-def gather(x: Node, indices: Sequence[Node], axis: int, *, wrap: bool = False) -> Node:
-    """Axes from ``axis`` on, one for each index tensor, become one along which elements are picked:
-    ``y[b, p, r] = x[b, i[b, p, r], j[b, p, r], r]``. With one index this is NumPy's take_along_axis.
-
-    Indices are checked; negative ones count from the end with ``wrap``, else they are errors.
-    """
-    return make(GATHER, x, *indices, axis=axis, **({"wrap": True} if wrap else {}))
 
 
 # --- contraction ------------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ from math import prod
 from typing import Any
 
 from graphc.ir import Node, make, toposort
+from graphc.ops.gather import gather
 from graphc.ops.pointwise import Pointwise, equal, multiply, where
 from graphc.ops.structural import (
     broadcast_to,
     constant,
     contract,
-    gather,
     iota,
     pad,
     permute,
@@ -139,6 +139,8 @@ def _step(node: Node, operands: Sequence[Node | _Units]) -> _Units:
         return _elementwise(node, operands)
     if len(dependent) == 1 and name == "contract":
         return _contract(operands, **node.attrs)
+    if name.startswith("scatter_"):
+        return _scatter(node, operands, **node.attrs)
     rule = _RULES.get(name)
     if len(dependent) == 1 and rule is not None:
         (units,) = [operand for operand in operands if isinstance(operand, _Units)]
@@ -219,6 +221,17 @@ def _gather(node: Node, units: _Units, *, axis: int, wrap: bool = False) -> _Uni
     )
     spread = [broadcast_to(index, (*units.front, *index.shape)) for index in indices]
     return _Units(gather(units.node, spread, axis + len(units.own), wrap=wrap), units.own, ties)
+
+
+def _scatter(node: Node, operands: Sequence[Node | _Units], *, axis: int, wrap: bool = False) -> _Units:
+    """Once for each unit vector, which is one more position before the axis."""
+    first = next(operand for operand in operands if isinstance(operand, _Units))
+    whole = [
+        operand.node if isinstance(operand, _Units) else broadcast_to(operand, (*first.front, *operand.shape))
+        for operand in operands
+    ]
+    attrs = {**node.attrs, "axis": axis + len(first.own)}
+    return _Units(make(node.op, *whole, **attrs), first.own, ())
 
 
 def _contract(

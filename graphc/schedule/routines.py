@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from math import copysign
 
 from graphc.ir import REGISTRY, Routine
-from graphc.lower.equations import Equation, Program
+from graphc.lower.equations import Equation, IndexValue, Program
 from graphc.lower.index import Index, flatten
 from graphc.ops.random import per_block
 from graphc.schedule.kernels import CallKernel, Kernel, Line, LoopKernel, Scalar, Stage, Store, reads_of
@@ -118,4 +118,28 @@ def _number(value: int) -> Scalar:
     return Scalar("literal", INT32, value=value)
 
 
-_BUILDERS = {"recurrence": _recurrence, "philox": _philox}
+# How an update is combined with the element that it meets.
+_COMBINED = {"add": "add", "multiply": "multiply", "max": "maximum", "min": "minimum"}
+
+
+def _scatter(equation: Equation, program: Program, is_stored: Stored) -> LoopKernel:
+    assert equation.call is not None
+    (start, updates, *indices), kind = equation.operands, equation.op.removeprefix("scatter_")
+    name, shape, axis, steps = equation.name, equation.shape, dict(equation.call.attrs)["axis"], equation.call.shapes[1]
+    outer, inner = _axes(shape, 0, axis), _axes(steps, axis + 1, len(steps))
+    body = Body(program, is_stored, frozenset(axis for axis, _ in outer))
+    every = [Index.of(k, e) for k, e in enumerate(shape)]
+    begin = Stage(_axes(shape, axis, len(shape)), body=[Store(name, flatten(every, shape), body.of(start))])
+    body.own.clear()
+    own = [Index.of(k, e) for k, e in enumerate(steps)]
+    places = [operand.index for operand in indices if isinstance(operand, IndexValue)]
+    at = flatten([*own[:axis], *places, *own[axis + 1 :]], shape)
+    value = body.of(updates)
+    if kind != "set":
+        before = load(name, equation.dtype, at)
+        value = Scalar(_COMBINED[kind], equation.dtype, (before, value), before.variables | value.variables)
+    each = Stage((*_axes(steps, axis, axis + 1), *inner), vector=bool(inner), body=[Store(name, at, value)])
+    return LoopKernel(name, f"elements at indices along axis {axis}, one after another", outer, stages=[begin, each])
+
+
+_BUILDERS = {"recurrence": _recurrence, **{f"scatter_{kind}": _scatter for kind in ("set", *_COMBINED)}, "philox": _philox}
