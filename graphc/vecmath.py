@@ -58,6 +58,20 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_atan2": ("gx_arc",),
     "gx_hypotf": (),
     "gx_hypot": (),
+    "gx_half_expf": ("gx_bitsf",),
+    "gx_sinhf": ("gx_half_expf",),
+    "gx_coshf": ("gx_half_expf",),
+    "gx_asinhf": ("gx_bitsf", "gx_log_sumf"),
+    "gx_acoshf": ("gx_bitsf", "gx_log_sumf"),
+    "gx_atanhf": ("gx_bitsf", "gx_log_sumf"),
+    "gx_half_exp": ("gx_bits",),
+    "gx_sinh": ("gx_half_exp",),
+    "gx_cosh": ("gx_half_exp",),
+    "gx_asinh": ("gx_bits", "gx_log_sum"),
+    "gx_acosh": ("gx_bits", "gx_log_sum"),
+    "gx_atanh": ("gx_bits", "gx_log_sum"),
+    "gx_cbrtf": ("gx_bitsf",),
+    "gx_cbrt": ("gx_bits",),
 }
 
 

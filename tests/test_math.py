@@ -24,6 +24,7 @@ from graphc import vecmath
 Array = npt.NDArray[np.floating]
 
 UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan"]
+UNARY += ["sinh", "cosh", "asinh", "acosh", "atanh", "cbrt"]
 BINARY = ["logaddexp", "pow", "atan2", "hypot"]
 PUBLIC = [f"gx_{name}{suffix}" for name in UNARY + BINARY for suffix in ("f", "")]
 CALLS_LIBM = {"gx_pow", "gx_sinf", "gx_sin", "gx_cosf", "gx_cos", "gx_tanf", "gx_tan"}  # these loops are not vector code
@@ -50,6 +51,12 @@ DOMAIN = {
     "asin": ((-1, 1), (-1, 1)),
     "acos": ((-1, 1), (-1, 1)),
     "atan": ((-4, 4), (-4, 4)),
+    "sinh": ((-91, 91), (-712, 712)),
+    "cosh": ((-91, 91), (-712, 712)),
+    "asinh": ((-8, 8), (-8, 8)),
+    "acosh": ((1, 8), (1, 8)),
+    "atanh": ((-1, 1), (-1, 1)),
+    "cbrt": ((-9, 9), (-9, 9)),
 }
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -274,6 +281,7 @@ def test_double_against_mpmath(name: str, build: Callable[[str], ctypes.CDLL]) -
     others = {
         "exp2": lambda v: mpmath.power(2, v),
         "log2": lambda v: mpmath.log(v, 2),
+        "cbrt": lambda v: mpmath.sign(v) * mpmath.cbrt(abs(v)),
         "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
     }
     exact_of = others.get(name) or getattr(mpmath, name)
@@ -310,6 +318,12 @@ atan2:      -1, 0 = -1.5707963267948966; 1, inf = 0; -1, inf = -0; 1, -inf = 3.1
 atan2:      inf, 1 = 1.5707963267948966; -inf, -1 = -1.5707963267948966; inf, inf = 0.7853981633974483; nan, nan = nan
 atan2:      inf, -inf = 2.356194490192345; -inf, inf = -0.7853981633974483; -inf, -inf = -2.356194490192345; -inf, nan = nan
 hypot:      0, 0 = 0; -0, -0 = 0; 3, -4 = 5; inf, nan = inf; nan, -inf = inf; nan, 1 = nan; -inf, 2 = inf; 0, -2 = 2
+sinh:       0 = 0; -0 = -0; inf = inf; -inf = -inf; nan = nan; 1e6 = inf; -1e6 = -inf
+cosh:       0 = 1; -0 = 1; inf = inf; -inf = inf; nan = nan; 1e6 = inf; -1e6 = inf
+asinh:      0 = 0; -0 = -0; inf = inf; -inf = -inf; nan = nan
+acosh:      1 = 0; 0.5 = nan; 0 = nan; -1 = nan; -3 = nan; -inf = nan; inf = inf; nan = nan
+atanh:      0 = 0; -0 = -0; 1 = inf; -1 = -inf; 1.5 = nan; -2 = nan; inf = nan; nan = nan
+cbrt:       0 = 0; -0 = -0; inf = inf; -inf = -inf; nan = nan; 8 = 2; -27 = -3; 1 = 1; 1e6 = 100; 0.125 = 0.5
 logaddexp:  -inf, -inf = -inf; inf, inf = inf; inf, -inf = inf; -inf, 3 = 3; 5, inf = inf
 logaddexp:  nan, 1 = nan; 1, nan = nan; nan, inf = nan; -inf, nan = nan
 pow:        nan, 0 = 1; 1, nan = 1; -1, nan = nan; -1, inf = 1; -1, -inf = 1; 0, 0 = 1; inf, -0 = 1

@@ -259,6 +259,8 @@ log1p = pointwise("log1p", takes="float", reference=np.log1p, c="gx_log1p{f}({0}
                   derivative=lambda g, y, x: [g / (x + 1)])
 sqrt = pointwise("sqrt", takes="float", reference=np.sqrt, c="sqrt{f}({0})", cost=6, domain=(POSITIVE,),
                  derivative=lambda g, y, x: [g * 0.5 / y])
+cbrt = pointwise("cbrt", takes="float", reference=np.cbrt, c="gx_cbrt{f}({0})", cost=COSTLY, domain=(POSITIVE,),
+                 derivative=lambda g, y, x: [g / (3 * y * y)], doc="The cube root, of negative numbers too.")
 logaddexp = pointwise("logaddexp", takes="float", reference=np.logaddexp, c="gx_logaddexp{f}({0}, {1})", cost=2 * COSTLY,
                       domain=(ALL, ALL), derivative=lambda g, y, a, b: [g * sigmoid(a - b), g * sigmoid(b - a)])
 
@@ -287,7 +289,18 @@ arctan2 = pointwise("arctan2", takes="float", reference=np.arctan2, c="gx_atan2{
 hypot: Pointwise = pointwise("hypot", takes="float", reference=np.hypot, c="gx_hypot{f}({0}, {1})", cost=COSTLY, domain=(ALL, POSITIVE),
                   derivative=lambda g, y, a, b: [g * (a / where(equal(y, 0), 1, y)), g * (b / where(equal(y, 0), 1, y))],
                   doc="``sqrt(a * a + b * b)`` without overflow; the gradient where both are 0 is 0.")
+sinh: Pointwise = pointwise("sinh", takes="float", reference=np.sinh, c="gx_sinh{f}({0})", cost=COSTLY, domain=(ALL,),
+                 derivative=lambda g, y, x: [g * cosh(x)])
+cosh: Pointwise = pointwise("cosh", takes="float", reference=np.cosh, c="gx_cosh{f}({0})", cost=COSTLY, domain=(ALL,),
+                 derivative=lambda g, y, x: [g * sinh(x)])
+arcsinh = pointwise("arcsinh", takes="float", reference=np.arcsinh, c="gx_asinh{f}({0})", cost=COSTLY, domain=(ALL,),
+                    derivative=lambda g, y, x: [g / hypot(x, 1)])
+arccosh = pointwise("arccosh", takes="float", reference=np.arccosh, c="gx_acosh{f}({0})", cost=COSTLY, domain=((1.2, 4.0),),
+                    derivative=lambda g, y, x: [g / (sqrt(x - 1) * sqrt(x + 1))])
+arctanh = pointwise("arctanh", takes="float", reference=np.arctanh, c="gx_atanh{f}({0})", cost=COSTLY, domain=(UNIT,),
+                    derivative=lambda g, y, x: [g / ((1 - x) * (1 + x))])
 asin, acos, atan, atan2 = alias(arcsin, "asin"), alias(arccos, "acos"), alias(arctan, "atan"), alias(arctan2, "atan2")
+asinh, acosh, atanh = alias(arcsinh, "asinh"), alias(arccosh, "acosh"), alias(arctanh, "atanh")
 erf = pointwise("erf", takes="float", reference=lambda x: _erf(x), c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
 
