@@ -12,6 +12,7 @@ from graphc import frontend as _frontend
 from graphc import init, linalg, nn, optim, random
 from graphc import scans as _scans
 from graphc import sorting as _sorting
+from graphc.capture import capture
 from graphc.check import check_grad
 from graphc.compile import compile
 from graphc.draw import draw
@@ -35,6 +36,7 @@ __all__ = [
     *_scans.__all__,
     *_sorting.__all__,
     "GraphcError",
+    "capture",
     "check_grad",
     "compile",
     "draw",
