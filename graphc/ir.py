@@ -24,6 +24,7 @@ __all__ = [
     "REGISTRY",
     "Array",
     "Constant",
+    "Implicit",
     "Node",
     "Op",
     "Parameter",
@@ -79,6 +80,12 @@ class Routine(Op):
     c: Callable[..., str] | None = None
     workspace: Callable[..., int] = lambda *_, **__: 0
     flops: Callable[..., int] = lambda *_, **__: 0
+
+
+@dataclass(frozen=True, eq=False)
+class Implicit(Op):
+    """Its value is its first operand, found in some way that has no gradient: the gradient by the others follows from the
+    equation that the value solves. Nothing is computed for it."""
 
 
 REGISTRY: dict[str, Op] = {}

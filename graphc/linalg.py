@@ -8,28 +8,34 @@ not positive definite, the result has infinities or NaN.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from graphc.frontend import cross, diagonals, eye, matmul, matrix_transpose, outer, tensordot, vecdot
 from graphc.frontend.norms import matrix_norm, norm, vector_norm
-from graphc.ir import OPERATORS, Node, operator
+from graphc.ir import Node, operator
 from graphc.ops import linalg as ops
-from graphc.ops.pointwise import as_node, broadcast_shapes, cast, meet
-from graphc.ops.structural import broadcast_to, reshape
+from graphc.ops.pointwise import abs as magnitude
+from graphc.ops.pointwise import as_node, broadcast_shapes, cast, log, meet, not_equal, sign, where
+from graphc.ops.routines import cut
+from graphc.ops.structural import broadcast_to, iota, reduce, reshape, stop_gradient
 from graphc.types import FLOAT32, GraphError, ShapeError
 
 __all__ = [
     "cholesky",
     "cross",
+    "det",
     "diagonal",
+    "inv",
     "matmul",
     "matrix_norm",
     "matrix_power",
     "matrix_transpose",
     "norm",
     "outer",
+    "slogdet",
+    "solve",
     "solve_triangular",
     "tensordot",
     "trace",
@@ -58,9 +64,7 @@ def matrix_power(x: Any, n: int) -> Node:
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise GraphError(f"linalg.matrix_power takes a whole number as exponent, got {n!r}")
     if n < 0:
-        if "linalg.inv" not in OPERATORS:
-            raise GraphError(f"linalg.matrix_power with the exponent {n} needs linalg.inv, which graphc does not have yet")
-        node = OPERATORS["linalg.inv"](node)
+        node = inv(node)
     result: Node | None = None
     factor, left = node, abs(int(n))
     while left:
@@ -131,3 +135,67 @@ def solve_triangular(a: Any, b: Any, trans: int | str = 0, lower: bool = False, 
     left, right, vector = _with_columns((a, b), "solve_triangular")
     x = ops.triangular_solve(left, right, lower=bool(lower), trans=trans not in (0, "N"), unit=bool(unit_diagonal))
     return _as_given(x, vector)
+
+
+@operator("linalg.solve")
+def solve(a: Any, b: Any) -> Node:
+    """``x`` in ``a @ x == b``; ``b`` is a vector or has columns. Not finite where ``a`` is singular.
+
+    By LU factors with partial pivoting, which all solutions with the same ``a`` share, those of gradients too.
+
+    >>> import graphc as gx
+    >>> gx.evaluate(gx.linalg.solve(gx.constant([[0.0, 2.0], [1.0, 1.0]]), gx.constant([4.0, 3.0]))).tolist()
+    [1.0, 2.0]
+    """
+    left, right, vector = _with_columns((a, b), "solve")
+    return _as_given(ops.solve(left, right), vector)
+
+
+@operator("linalg.inv")
+def inv(a: Any) -> Node:
+    """The inverse of each matrix; not finite where it is singular.
+
+    ``solve(a, b)`` is faster than ``inv(a) @ b``, and closer.
+    """
+    (node,) = _floats(a)
+    _square(node, "inv")
+    return ops.inverse(node)
+
+
+def _pivots(a: Any, what: str) -> tuple[Node, Node, Node]:
+    """The matrices, the diagonal of U, and the sign that the swaps of rows give."""
+    (node,) = _floats(a)
+    _square(node, what)
+    factors, n, rows = ops.lu(node), node.shape[-1], node.ndim - 2
+    swapped = reshape(cut(factors, rows, n, 1), (*node.shape[:-2], n))
+    parity = reduce("prod", cast(where(not_equal(swapped, cast(iota(n), node.dtype)), -1, 1), node.dtype), (rows,))
+    return node, diagonals.diagonal(cut(factors, rows, 0, n), 0, -2, -1), parity
+
+
+@operator("linalg.det")
+def det(a: Any) -> Node:
+    """The determinant of each matrix. That of a singular one is 0 up to rounding, and its gradient is not finite."""
+    node, pivots, parity = _pivots(a, "det")
+    return ops.determinant(parity * reduce("prod", pivots, (pivots.ndim - 1,)), node)
+
+
+class SlogdetResult(NamedTuple):
+    """What :func:`slogdet` gives."""
+
+    sign: Node
+    logabsdet: Node
+
+
+@operator("linalg.slogdet")
+def slogdet(a: Any) -> SlogdetResult:
+    """The sign of the determinant (with slope zero) and the logarithm of its absolute value; 0 and -inf of a singular matrix.
+
+    >>> import graphc as gx
+    >>> sign, logabsdet = gx.linalg.slogdet(gx.constant([[0.0, 1.0], [2.0, 0.0]]))
+    >>> gx.evaluate(sign).item(), round(gx.evaluate(logabsdet).item(), 6)
+    (-1.0, 0.693147)
+    """
+    node, pivots, parity = _pivots(a, "slogdet")
+    last = (pivots.ndim - 1,)
+    total = reduce("sum", log(magnitude(pivots)), last)
+    return SlogdetResult(stop_gradient(parity * reduce("prod", sign(pivots), last)), ops.log_determinant(total, node))

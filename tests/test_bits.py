@@ -65,6 +65,18 @@ outputs = [gx.nn.softmax(x), gx.grad(rows, x), gx.mean(tall, 0), gx.max(tall, 1)
 sums = gx.compile([x, tall], outputs, name="sums", threads=threads)
 for value in sums(rng.standard_normal((7, 3001)).astype("f"), rng.standard_normal((5000, 37))):
     state.update(value.tobytes())
+
+at, targets = gx.input("at", (45, 2)), gx.input("targets", (45, 3))
+scale, noise = gx.parameter("scale", 0.7), gx.parameter("noise", 0.4)
+distance = gx.sum((at[:, None] - at[None]) ** 2, -1)
+K = gx.exp(distance * (-0.5 / scale**2)) + noise**2 * gx.eye(45)
+L = gx.linalg.cholesky(K)
+misfit = gx.sum(gx.linalg.solve_triangular(L, targets, lower=True) ** 2) + gx.linalg.slogdet(K).logabsdet
+order = gx.sum(gx.sort(gx.linalg.solve(K, targets), 0) * gx.arange(45)[:, None])
+process = gx.train_step(misfit + 1e-3 * order, gx.optim.SGD(1e-4), name="process", threads=threads)
+for _ in range(3):
+    process(at=rng.standard_normal((45, 2)).astype("f"), targets=rng.standard_normal((45, 3)).astype("f"))
+state.update(scale.value.tobytes() + noise.value.tobytes())
 print(state.hexdigest(), "int threads" in large.c_source and "int threads" in logreg.c_source)
 """
 

@@ -199,7 +199,9 @@ def linear_algebra(f):
         factor = gx.linalg.cholesky(a)
         solutions = [gx.linalg.solve_triangular(a, b, trans, lower=lower) for trans in (0, 1) for lower in (0, 1)]
         total = gx.sum(gx.linalg.solve_triangular(factor, b, lower=True) ** 2) + gx.sum(gx.log(gx.diagonal(factor, 0, -2, -1)))
-        outputs += [factor, *solutions, *gx.grad(total, [x, b])]
+        total += gx.sum(gx.linalg.slogdet(x).logabsdet)
+        swapped = gx.linalg.solve(x[:, ::-1], b)
+        outputs += [factor, *solutions, swapped, gx.linalg.inv(a), gx.linalg.det(x), *gx.grad(total, [x, b])]
     return outputs, {}
 
 

@@ -40,7 +40,7 @@ def check(outputs, inputs, given, wanted, dtype):
         scale = np.max(np.abs(want), initial=1e-30)
         for found in (np.asarray(got[key]), evaluated[key]):
             assert found.shape == want.shape, key
-            assert found.dtype == dtype, key
+            assert found.dtype == dtype or found.shape == (), key  # a scalar comes back as a number of Python
             np.testing.assert_allclose(found, want, rtol=0, atol=TOLERANCE[dtype] * scale, err_msg=key)
 
 
@@ -83,14 +83,79 @@ def triangle(a, lower, trans, unit):
     return np.swapaxes(t, -1, -2) if trans else t
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_solve_inverse_and_determinants(dtype):
+    """Matrices that need their rows swapped: a zero stands in front."""
+    inputs, given, outputs, wanted = [], {}, {}, {}
+    for batch, n in itertools.product(BATCHES, SIZES):
+        a = gx.input(f"a_{len(inputs)}", (*batch, n, n), dtype)
+        sides = [gx.input(f"b_{len(inputs)}_{m}", (*batch, n, m), dtype) for m in (0, 1, 3, 50)]
+        inputs += [a, *sides]
+        values = triangles(batch, n, "float64", n)[..., ::-1, :].copy()
+        values[..., :1, :1] = 0 if n > 1 else 3
+        given[a.name] = values.astype(dtype)
+        given.update({b.name: matrices(b.shape, n + 1).astype(dtype) for b in sides})
+        wide = given[a.name].astype("float64")
+        signs, logs = gx.linalg.slogdet(a)
+        outputs |= {f"inv {batch} {n}": gx.linalg.inv(a), f"sign {batch} {n}": signs, f"log {batch} {n}": logs}
+        wanted |= {f"inv {batch} {n}": np.linalg.inv(wide)}
+        wanted |= dict(zip((f"sign {batch} {n}", f"log {batch} {n}"), np.linalg.slogdet(wide), strict=True))
+        if n < 40:
+            outputs[f"det {batch} {n}"], wanted[f"det {batch} {n}"] = gx.linalg.det(a), np.linalg.det(wide)
+        for b in sides:
+            outputs[f"solve {a.name} {b.name}"] = gx.linalg.solve(a, b)
+            wanted[f"solve {a.name} {b.name}"] = np.linalg.solve(wide, given[b.name])
+    check(outputs, inputs, given, {key: np.asarray(value) for key, value in wanted.items()}, dtype)
+
+
+def test_powers_with_negative_exponents():
+    a = gx.input("a", (2, 3, 3), "float64")
+    values = triangles((2,), 3)
+    check({"-3": gx.linalg.matrix_power(a, -3)}, [a], {"a": values}, {"-3": np.linalg.matrix_power(values, -3)}, "float64")
+
+
+def test_singular_matrices():
+    """As LAPACK leaves them: a zero pivot, so that the determinant is 0; solutions are not finite, other matrices are not touched."""
+    values = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 0, 2]), triangles((), 3)])
+    a = gx.input("a", values.shape, "float64")
+    outputs = {"det": gx.linalg.det(a), "inv": gx.linalg.inv(a), **gx.linalg.slogdet(a)._asdict()}
+    got = gx.compile([a], outputs)(values)
+    np.testing.assert_allclose(got["det"], np.linalg.det(values), atol=1e-14)
+    np.testing.assert_array_equal(got["sign"], [0, 0, 0, 1])
+    np.testing.assert_array_equal(got["logabsdet"][:3], [-np.inf] * 3)
+    assert not np.isfinite(got["inv"][:3]).all(axis=(1, 2)).any()
+    np.testing.assert_allclose(got["inv"][3], np.linalg.inv(values[3]), atol=1e-14)
+
+
+def test_nan_comes_through():
+    values = triangles((2,), 20)
+    values[0, 3, 7] = np.nan
+    a = gx.input("a", values.shape, "float64")
+    inverse, det = gx.compile([a], [gx.linalg.inv(a), gx.linalg.det(a)])(values)
+    assert np.isnan(inverse[0]).any()
+    assert np.isnan(det[0])
+    assert np.isfinite(inverse[1]).all()
+    assert np.isfinite(det[1])
+
+
+def test_one_factorisation_serves_all():
+    """Solutions, inverse, determinant and all their gradients."""
+    a, b = gx.input("a", (5, 5)), gx.input("b", (5,))
+    loss = gx.sum(gx.linalg.solve(a, b) ** 2) + gx.sum(gx.linalg.inv(a)) + gx.linalg.slogdet(a).logabsdet
+    function = gx.compile([a, b], [loss, *gx.grad(loss, [a, b])])
+    assert sum("= lu(" in text for kernel in function.kernels for text in kernel.formulas) == 1
+
+
 def test_vectors_and_axes_in_front_broadcast():
     a, v, B = gx.input("a", (4, 4), "float64"), gx.input("v", (4,), "float64"), gx.input("B", (3, 1, 4, 2), "float64")
     A = gx.input("A", (2, 4, 4), "float64")
     outputs = {"a v": gx.linalg.solve_triangular(a, v), "A v": gx.linalg.solve_triangular(A, v), "A B": gx.linalg.solve_triangular(A, B)}
+    outputs |= {"solve A v": gx.linalg.solve(A, v), "solve A B": gx.linalg.solve(A, B)}
     given = {"a": triangles((), 4), "A": triangles((2,), 4), "v": matrices(4), "B": matrices((3, 1, 4, 2))}
     wanted = {
         "a v": np.linalg.solve(np.triu(given["a"]), given["v"]), "A v": np.linalg.solve(np.triu(given["A"]), given["v"]),
-        "A B": np.linalg.solve(np.triu(given["A"]), given["B"]),
+        "A B": np.linalg.solve(np.triu(given["A"]), given["B"]), "solve A v": np.linalg.solve(given["A"], given["v"]),
+        "solve A B": np.linalg.solve(given["A"], given["B"]),
     }  # fmt: skip
     check(outputs, [a, v, B, A], given, wanted, "float64")
 
@@ -112,7 +177,7 @@ def test_what_is_not_positive_definite_has_no_factor():
 def test_same_bits_for_every_target(dtype):
     """The width of vectors does not show."""
     a, b = gx.input("a", (2, 41, 41), dtype), gx.input("b", (2, 41, 37), dtype)
-    outputs = [gx.linalg.cholesky(a), *(gx.linalg.solve_triangular(a, b, trans, lower=low) for trans in (0, 1) for low in (0, 1))]
+    outputs = [gx.linalg.cholesky(a), gx.linalg.solve(a, b), gx.linalg.inv(a), gx.linalg.det(a), *(gx.linalg.solve_triangular(a, b, trans, lower=low) for trans in (0, 1) for low in (0, 1))]
     given = definite((2,), 41, dtype), matrices((2, 41, 37)).astype(dtype)
     results = [gx.compile([a, b], outputs, target=target)(*given) for target in ("native", "x86-64-v3")]
     for one, other in zip(*results, strict=True):
@@ -133,6 +198,12 @@ SLOPES = {
     "solve_triangular, upper, of the transpose": lambda x, b: gx.linalg.solve_triangular(x + 4 * gx.eye(4, dtype="float64"), b, "T"),
     "solve_triangular, unit diagonal": lambda x, b: gx.linalg.solve_triangular(x, b, lower=True, unit_diagonal=True),
     "solve_triangular, one vector": lambda x, b: gx.linalg.solve_triangular(x + 4 * gx.eye(4, dtype="float64"), b[0, :, 0], lower=True),
+    "solve": lambda x, b: gx.linalg.solve(x, b),
+    "solve, one vector": lambda x, b: gx.linalg.solve(x[0], b[0, :, 0]),
+    "inv": lambda x, b: gx.linalg.inv(x),
+    "det": lambda x, b: gx.linalg.det(x),
+    "slogdet": lambda x, b: gx.linalg.slogdet(x).logabsdet,
+    "solve, transposed and again": lambda x, b: gx.linalg.solve(gx.swapaxes(x, -1, -2), gx.linalg.solve(x, b) ** 2),
 }
 
 
@@ -158,10 +229,32 @@ def test_gradients_of_first_and_second_order(name):
     assert curvature == pytest.approx(along(1, at[4:6]), rel=1e-7, abs=1e-8)
 
 
+def test_a_jacobian_solves_for_all_unit_vectors_at_once():
+    """The right sides of all rows stand beside each other, rather than one solve for each."""
+    x, b = gx.input("x", (2, 3, 3), "float64"), gx.input("b", (2, 3, 2), "float64")
+    given = {"x": triangles((2,), 3), "b": matrices((2, 3, 2))}
+    solved = {"solve": gx.linalg.solve(x, b), "triangular": gx.linalg.solve_triangular(x, b, 1, lower=True)}
+    wanted = {}
+    for key, y in solved.items():
+        flat = gx.reshape(y, (12,))
+        for by in (x, b):
+            rows = np.stack([gx.evaluate(gx.grad(flat[k], by), given) for k in range(12)])
+            wanted[f"{key} {by.name}"] = rows.reshape((*y.shape, *by.shape))
+    outputs = {f"{key} {by.name}": gx.jacobian(y, by) for key, y in solved.items() for by in (x, b)}
+    function = gx.compile([x, b], outputs)
+    got = function(**given)
+    for key, value in wanted.items():
+        np.testing.assert_allclose(got[key], value, atol=1e-12, err_msg=key)
+    assert sum(kernel.kind == "routine" for kernel in function.kernels) <= 8
+
+
 # --- names and errors ---------------------------------------------------------------------------------
 def test_numpys_functions_build_nodes():
     a = gx.input("a", (3, 3))
     assert np.linalg.cholesky(a) is gx.linalg.cholesky(a)
+    assert np.linalg.det(a) is gx.linalg.det(a)
+    assert np.linalg.solve(a, a) is gx.linalg.solve(a, a)
+    assert np.linalg.slogdet(a).logabsdet is gx.linalg.slogdet(a)[1]
     assert np.linalg.matmul(a, a) is gx.matmul(a, a)
     with pytest.raises(gx.GraphcError, match=r"numpy\.linalg\.svd has no counterpart"):
         np.linalg.svd(a)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
-from graphc.ir import Array, Node, Parameter, Routine, rounded, toposort
+from graphc.ir import Array, Implicit, Node, Parameter, Routine, rounded, toposort
 from graphc.lower.equations import Call, Check, Equation, Guard, IndexValue, Literal, Load, Operand, Program, Reduction
 from graphc.lower.index import Index, Pick, flatten, unflatten
 from graphc.ops.pointwise import Pointwise
@@ -143,7 +143,7 @@ class _Lowering:
             return self.constant(node)
         if kind == "iota":
             return IndexValue(Index.of(0, node.size))
-        if kind == "stop_gradient":
+        if kind == "stop_gradient" or isinstance(node.op, Implicit):
             return self.views[node.operands[0]]
         if node.size == 0 or (kind in ("sum", "contract", "pad") and any(o.size == 0 for o in node.operands)):
             return Literal(0, node.dtype)  # no elements, or a sum over none

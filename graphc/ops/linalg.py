@@ -2,6 +2,11 @@
 
     cholesky(a) = L                         a = L L^T
     triangular_solve(a, b) = x              T x = b for a triangle T of a
+    lu(a) = factors                         rows of a, swapped, = L U
+    lu_solve(factors, b) = x                a x = b
+
+The gradient of a solution asks for no more than other solutions: it follows from the equation. So lu and lu_solve have none;
+``solution(x, a, b)``, which is x, says how x depends on a and b, and determinants say it of themselves.
 """
 
 from __future__ import annotations
@@ -12,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import OPERATORS, Array, Node, Routine, make, register
-from graphc.ops.structural import contract, iota, permute, reshape
+from graphc.ir import OPERATORS, Array, Implicit, Node, Routine, make, register
+from graphc.ops.structural import broadcast_to, constant, contract, iota, permute, reshape
 from graphc.types import DTypeError, ShapeError, TensorType
 
-__all__ = ["cholesky", "transposed", "triangular_solve"]
+__all__ = ["cholesky", "determinant", "inverse", "log_determinant", "lu", "solve", "transposed", "triangular_solve"]
 
 
 # --- matrices ---------------------------------------------------------------------------------------
@@ -144,3 +149,132 @@ TRIANGULAR = register(
 def triangular_solve(a: Node, b: Node, *, lower: bool, trans: bool = False, unit: bool = False) -> Node:
     """x in T x = b for the lower or upper triangle T of ``a``; with ``trans`` in T^T x = b, with ``unit`` as if its diagonal were 1."""
     return make(TRIANGULAR, a, b, lower=lower, trans=trans, unit=unit)
+
+
+# --- any square matrix ------------------------------------------------------------------------------
+def _infer_lu(a: TensorType) -> TensorType:
+    _square(a, "lu")
+    return TensorType((*a.shape[:-2], a.shape[-1] + 1, a.shape[-1]), a.dtype)
+
+
+def _reference_lu(a: Array, *, type: TensorType) -> Array:
+    n = a.shape[-1]
+    result = np.zeros(type.shape, a.dtype)
+    result[..., :n, :] = a
+    for at in np.ndindex(*a.shape[:-2]):
+        rows, swapped = result[at][:n], result[at][n]
+        for k in range(n):
+            best = swapped[k] = k + np.argmax(np.abs(rows[k:, k]))
+            rows[[k, int(best)]] = rows[[int(best), k]]
+            rows[k + 1 :, k] /= rows[k, k] if rows[k, k] != 0 else 1
+            rows[k + 1 :, k + 1 :] -= np.outer(rows[k + 1 :, k], rows[k, k + 1 :])
+    return result
+
+
+def _no_gradient(g: Node, y: Node, *operands: Node, **_: Any) -> list[None]:
+    """What reads it says how it depends on the operands."""
+    return [None] * len(operands)
+
+
+LU = register(
+    Routine(
+        "lu", _infer_lu, _reference_lu, _no_gradient, whole=True,
+        c=lambda a: f"gx_lu_{a.dtype}({{0}}, {{y}}, {_sizes(a)})", flops=lambda a: 2 * a.size * a.shape[-1] // 3,
+    )
+)  # fmt: skip
+
+
+def lu(a: Node) -> Node:
+    """In one array of n + 1 rows: L below the diagonal and U from it on, then the number of the row that each was swapped with.
+
+    The largest element of a column is its pivot. A column without any leaves a zero in the diagonal of U.
+    """
+    return make(LU, a)
+
+
+def _infer_lu_solve(factors: TensorType, b: TensorType, *, trans: bool) -> TensorType:
+    _infer_columns(TensorType((*factors.shape[:-2], factors.shape[-1], factors.shape[-1]), factors.dtype), b, "solve")
+    return b
+
+
+def _reference_lu_solve(factors: Array, b: Array, *, type: TensorType, trans: bool) -> Array:
+    n = b.shape[-2]
+    below, swapped = factors[..., :n, :], factors[..., n, :].astype(int)
+    x = b.copy()
+
+    def substitute(x: Array, lower: bool) -> Array:
+        return _reference_triangular(below, x, type=type, lower=lower, trans=trans, unit=lower)
+
+    x = substitute(substitute(x, False), True) if trans else x
+    for at in np.ndindex(*b.shape[:-2]):
+        for k in range(n - 1, -1, -1) if trans else range(n):
+            other = swapped[at][k]
+            x[at][[k, other]] = x[at][[other, k]]
+    return x if trans else substitute(substitute(x, True), False)
+
+
+def _c_lu_solve(factors: TensorType, b: TensorType, *, trans: bool) -> str:
+    return f"gx_lu_solve_{b.dtype}({{0}}, {{1}}, {{y}}, {_sizes(factors)}, {b.shape[-1]}, {int(trans)})"
+
+
+LU_SOLVE = register(
+    Routine(
+        "lu_solve", _infer_lu_solve, _reference_lu_solve, _no_gradient, whole=True, c=_c_lu_solve,
+        flops=lambda factors, b, **_: 2 * b.size * b.shape[-2],
+    )
+)  # fmt: skip
+
+
+def _infer_known(value: TensorType, *_: TensorType, **__: Any) -> TensorType:
+    return value
+
+
+def _known(value: Array, *_: Array, **__: Any) -> Array:
+    return value
+
+
+def _gradient_solution(g: Node, x: Node, value: Node, a: Node, b: Node, *, trans: bool) -> list[Node | None]:
+    """From da x + a dx = db."""
+    back = solve(a, g, trans=not trans)
+    return [None, -(product(x, transposed(back)) if trans else product(back, transposed(x))), back]
+
+
+SOLUTION = register(Implicit("solution", _infer_known, _known, _gradient_solution))
+
+
+def solve(a: Node, b: Node, *, trans: bool = False) -> Node:
+    """x in a x = b, or in a^T x = b. All solutions with one ``a`` share its factors."""
+    return make(SOLUTION, make(LU_SOLVE, lu(a), b, trans=trans), a, b, trans=trans)
+
+
+def inverse(a: Node) -> Node:
+    """The solution for the columns of the identity."""
+    return solve(a, broadcast_to(_where_row("equal", a.shape[-2:], constant(1, a.dtype), 0), a.shape))
+
+
+def _spread_over(g: Node, a: Node) -> Node:
+    """A number for each matrix as matrices."""
+    return broadcast_to(reshape(g, (*g.shape, 1, 1)), a.shape)
+
+
+def _gradient_determinant(g: Node, y: Node, value: Node, a: Node) -> list[Node | None]:
+    """Jacobi's formula; infinite or NaN where ``a`` is singular."""
+    return [None, _spread_over(g * y, a) * transposed(inverse(a))]
+
+
+def _gradient_log_determinant(g: Node, y: Node, value: Node, a: Node) -> list[Node | None]:
+    return [None, _spread_over(g, a) * transposed(inverse(a))]
+
+
+DETERMINANT = register(Implicit("determinant", _infer_known, _known, _gradient_determinant))
+LOG_DETERMINANT = register(Implicit("log_determinant", _infer_known, _known, _gradient_log_determinant))
+
+
+def determinant(value: Node, a: Node) -> Node:
+    """``value``, known to be the determinant of ``a``."""
+    return make(DETERMINANT, value, a)
+
+
+def log_determinant(value: Node, a: Node) -> Node:
+    """``value``, known to be the logarithm of the absolute determinant of ``a``."""
+    return make(LOG_DETERMINANT, value, a)

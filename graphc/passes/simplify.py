@@ -158,7 +158,7 @@ def permute_twice(node: Node) -> Node | None:
     return permute(a.operands[0], [a.attrs["axes"][axis] for axis in node.attrs["axes"]])
 
 
-@rule("stop_gradient")
+@rule("stop_gradient", "solution", "determinant", "log_determinant")
 def differentiated(node: Node) -> Node | None:
     """The gradient has been taken when this runs; the mark has done its work."""
     return node.operands[0]

@@ -141,6 +141,8 @@ def _step(node: Node, operands: Sequence[Node | _Units]) -> _Units:
         return _contract(operands, **node.attrs)
     if name.startswith("scatter_"):
         return _scatter(node, operands, **node.attrs)
+    if name in _SOLVES and not set(dependent) & set(_SOLVES[name]):
+        return _solves(node, operands)
     rule = _RULES.get(name)
     if len(dependent) == 1 and rule is not None:
         (units,) = [operand for operand in operands if isinstance(operand, _Units)]
@@ -261,6 +263,27 @@ def _contract(
     if swapped:
         return _Units(contract(other, units.node, other_labels, given, wanted), own, ties)
     return _Units(contract(units.node, other, given, other_labels, wanted), own, ties)
+
+
+# Solves of linear equations, and the places of the operands that are the matrix.
+_SOLVES = {"triangular_solve": (0,), "lu_solve": (0,), "solution": (1,)}
+
+
+def _solves(node: Node, operands: Sequence[Node | _Units]) -> _Units:
+    """The right sides at all unit vectors as columns beside each other, for the one matrix."""
+    first = next(operand for operand in operands if isinstance(operand, _Units))
+    front, shape, rank = first.front, first.shape, len(first.front)
+    count, last = prod(front), len(first.front) + len(first.shape) - 1
+    turned = (*range(rank, last), *range(rank), last)
+
+    def beside(operand: Node | _Units) -> Node:
+        if not isinstance(operand, _Units):
+            return operand
+        return reshape(permute(operand.node, turned), (*shape[:-1], count * shape[-1]))
+
+    found = make(node.op, *map(beside, operands), **node.attrs)
+    back = [turned.index(axis) for axis in range(last + 1)]
+    return _Units(permute(reshape(found, (*shape[:-1], *front, shape[-1])), back), first.own, ())
 
 
 def _spread(node: Node, labels: Sequence[int], wanted: Sequence[int], shape: Sequence[int]) -> Node:
