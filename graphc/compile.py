@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc import toolchain
+from graphc import enter, toolchain
 from graphc.arguments import Check, Slot
 from graphc.frontend import parameter as new_parameter
 from graphc.ir import Node, Parameter, inputs_of, make, parameters_of, rebuild, rounded, toposort
@@ -258,7 +258,15 @@ def _native(graph: Graph, target: str | None) -> Program:
     compiler = toolchain.find_compiler()
     chosen = toolchain.resolve_target(compiler, target)
     graph = with_tables(graph)
-    return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen))
+    way_in = _way_in(compiler, chosen) if any(node.shape for node in (*graph.inputs, *graph.outputs)) else None
+    return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen), way_in)
+
+
+@cache
+def _way_in(compiler: toolchain.Compiler, target: toolchain.Target) -> Callable[[Any], int] | None:
+    """What takes the arrays of a call from Python's memory, compiled once for a compiler."""
+    source = enter.SOURCE.read_text(encoding="utf-8")
+    return enter.load(toolchain.build(source, name="enter", compiler=compiler, target=target))
 
 
 def _timed(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target) -> Path:
@@ -325,7 +333,9 @@ def with_tables(graph: Graph) -> Graph:
     )
 
 
-def _load(graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path]) -> Program:
+def _load(
+    graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path], way_in: Callable[[Any], int] | None
+) -> Program:
     inputs = {node.name for node in graph.inputs}
     checks = tuple(
         Check(f"of {tensor}", tensor if tensor in inputs else None, extent, low)
@@ -342,6 +352,7 @@ def _load(graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path]) ->
         c_header=record["header"],
         kernels=kernels,
         timed=timed,
+        enter=way_in,
     )
 
 

@@ -83,6 +83,18 @@ class Signature:
             case "dict":
                 return {slot.name: value for slot, value in zip(self.outputs, values, strict=True)}
 
+    def spelled(self, values: Sequence[str]) -> str:
+        """The Python of :meth:`restore`, for values that have names."""
+        match self.form:
+            case "single":
+                return values[0]
+            case "list":
+                return f"[{', '.join(values)}]"
+            case "tuple":
+                return f"({', '.join(values)},)" if values else "()"
+            case "dict":
+                return f"{{{', '.join(f'{s.name!r}: {v}' for s, v in zip(self.outputs, values, strict=True))}}}"
+
     def flatten(self, given: Any) -> list[Any] | None:
         """The inverse of :meth:`restore`; None where the structure is another."""
         if self.form == "single":
@@ -123,6 +135,10 @@ class Program(Protocol):
     @property
     def call(self) -> Callable[[Any], int]:
         """Runs a frame's ``argument`` once: status."""
+
+    @property
+    def enter(self) -> Callable[[Any], int] | None:
+        """``gx_enter`` of :mod:`graphc.enter`, where there is such a way into the program."""
 
     def frame(self, threads: int) -> Frame:
         """A frame with parameters, arena and threads set; inputs and outputs are the caller's."""
@@ -165,8 +181,9 @@ class NativeProgram:
         c_header: str | Path = "",
         kernels: Sequence[Any] = (),
         timed: Callable[[], Path] | None = None,
+        enter: Callable[[Any], int] | None = None,
     ) -> None:
-        self.library, self.signature, self.kernels = library, signature, kernels
+        self.library, self.signature, self.kernels, self.enter = library, signature, kernels, enter
         self._source, self._header, self._entry, self._timed = c_source, c_header, entry or signature.name, timed
         self._loaded = _cffi_backend.load_library(os.path.abspath(library), _FLAGS)
         self.call: Callable[[Any], int] = self._loaded.load_function(_CALL, self._entry)
@@ -224,6 +241,7 @@ class NumpyProgram:
     ) -> None:
         self.signature = signature
         self.kernels: Sequence[Any] = ()
+        self.enter = None
         self._inputs = inputs
         self._first_output = len(inputs) + len(signature.parameters)
         self._written = [parameter.value for parameter, _ in updates]

@@ -122,18 +122,12 @@ class TrainStep(Function):
     also an interrupted one.
     """
 
+    _positional = False
+
     def __init__(self, program: Program, *, state: Mapping[str, Parameter], threads: int | None = None) -> None:
         super().__init__(program, threads=threads)
         self.state = dict(state)
         self.history: History | None = None
-
-    def __call__(self, /, *args: Any, out: Any = None, **named: Any) -> Any:
-        return self._call(self._ordered(args, named) if args else super()._ordered((), named), out)
-
-    def _ordered(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> Sequence[Any]:
-        if args:
-            raise InputTypeError(f"{self.name} takes its inputs by name: {', '.join(self._names)}")
-        return super()._ordered((), named)
 
     def fit(
         self,
@@ -186,7 +180,7 @@ class TrainStep(Function):
         arrays: list[tuple[Array, bool]] = []
         rows: tuple[str, int] | None = None
         batch: tuple[str, int] | None = None
-        for slot, value in zip(self.inputs, self._ordered((), data), strict=True):
+        for slot, value in zip(self.inputs, self._caller.ordered((), data), strict=True):
             if not slot.type.shape:
                 arrays.append((convert(where, slot, value), False))
                 continue

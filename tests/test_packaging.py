@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     code = {f"graphc/{f.relative_to(ROOT / 'graphc').as_posix()}" for f in (ROOT / "graphc").rglob("*.py")}
-    templates = {f"graphc/{f.relative_to(ROOT).as_posix()}" for f in (ROOT / "templates").rglob("*.j2")}
+    templates = {f"graphc/{f.relative_to(ROOT).as_posix()}" for f in (ROOT / "templates").rglob("*.*")}
     assert templates
     assert names == code | templates | {"graphc/py.typed"}
 

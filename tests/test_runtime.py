@@ -229,11 +229,11 @@ def test_input_over_a_written_parameter_is_copied(backend):
 def test_what_c_sees_overlaps_nothing_that_it_writes(backend):
     W, x = gx.parameter("W", X), gx.input("x", (2, 3))
     f = gx.compile([x], x, {W: W + x}, backend=backend)
-    seen, place = [], f._place
-    f._place = lambda array: (seen.append(array), place(array))[1]
+    seen, place = [], f._caller.place
+    f._caller.place = lambda array: (seen.append(array), place(array))[1]
     foreign, wide, out = np.zeros((4, 3), np.float32)[1:3], np.zeros((4, 3), np.float32), np.zeros((2, 3), np.float32)
     f(foreign)
-    assert seen[0] is foreign  # a view of other memory passes as it is
+    assert seen == [] if backend == "native" else seen[0] is foreign  # a view of other memory passes as it is
     for given in (W.value, W.value[:], W.value.reshape(6).reshape(2, 3), memoryview(W.value)):
         seen.clear()
         f(given)
@@ -423,7 +423,7 @@ def test_a_writer_waits(backend, parameters):
     if parameters == "two guards":
         gx.compile([], [a, b], backend=backend)  # a reader that came first: each parameter has a guard of its own
     f = gx.compile([], [], {a: a + 1, b: b + 1}, backend=backend)
-    guards = [guard for guard, _ in f._guards]
+    guards = [guard for guard, _ in f._caller.guards]
     assert len(guards) == (2 if parameters == "two guards" else 1)
     for guard in guards:
         for call in (f, lambda: f.run(1), f.bind()):
@@ -448,7 +448,7 @@ def test_a_writer_waits(backend, parameters):
 def test_readers_do_not_wait_for_readers(backend):
     a = gx.parameter("a", np.zeros(20))
     look = gx.compile([], a * 2, backend=backend)
-    guard = look._guards[0][0]
+    guard = look._caller.guards[0][0]
     guard.readers["somebody"] = -1
     assert look().shape == (20,)
     assert list(guard.readers) == ["somebody"]
@@ -541,7 +541,7 @@ def test_thread_count(monkeypatch):
 def test_fork_while_another_thread_holds_the_lock(backend):
     s, f = counter(backend)
     hold = threading.Event()
-    guard = f._guards[0][0]
+    guard = f._caller.guards[0][0]
 
     def holder():
         with guard.lock:
