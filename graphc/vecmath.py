@@ -46,6 +46,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_cos": ("gx_sin_near",),
     "gx_tanf": ("gx_bits",),
     "gx_tan": ("gx_bits",),
+    "gx_cos_turnsf": (),
+    "gx_cos_turns": (),
     "gx_asinf": (),
     "gx_acosf": (),
     "gx_arcf": (),

@@ -24,7 +24,7 @@ from graphc import vecmath
 Array = npt.NDArray[np.floating]
 
 UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan"]
-UNARY += ["sinh", "cosh", "asinh", "acosh", "atanh", "cbrt"]
+UNARY += ["sinh", "cosh", "asinh", "acosh", "atanh", "cbrt", "cos_turns"]
 BINARY = ["logaddexp", "pow", "atan2", "hypot"]
 PUBLIC = [f"gx_{name}{suffix}" for name in UNARY + BINARY for suffix in ("f", "")]
 CALLS_LIBM = {"gx_pow", "gx_sinf", "gx_sin", "gx_cosf", "gx_cos", "gx_tanf", "gx_tan"}  # these loops are not vector code
@@ -47,6 +47,7 @@ DOMAIN = {
     "erf": ((-4.5, 4.5), (-6.5, 6.5)),
     "sin": ((-1000, 1000), (-1000, 1000)),
     "cos": ((-1000, 1000), (-1000, 1000)),
+    "cos_turns": ((-2, 2), (-2, 2)),
     "tan": ((-1000, 1000), (-1000, 1000)),
     "asin": ((-1, 1), (-1, 1)),
     "acos": ((-1, 1), (-1, 1)),
@@ -84,6 +85,10 @@ void array_{{ name }}(const {{ real }} *restrict x, {{ real }} *restrict z, long
 REFERENCE = """
 #include <math.h>
 static long double sigmoidl(long double x) { return x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x)); }
+static long double cos_turnsl(long double x)
+{
+    return sinl(6.283185307179586476925286766559L * (0.25L - fabsl(x - rintl(x))));
+}
 static long double logaddexpl(long double x, long double y)
 {
     return x == y ? x + logl(2.0L) : (x > y ? x : y) + log1pl(expl(-fabsl(x - y)));
@@ -281,6 +286,7 @@ def test_double_against_mpmath(name: str, build: Callable[[str], ctypes.CDLL]) -
     others = {
         "exp2": lambda v: mpmath.power(2, v),
         "log2": lambda v: mpmath.log(v, 2),
+        "cos_turns": lambda v: mpmath.cospi(2 * v),
         "cbrt": lambda v: mpmath.sign(v) * mpmath.cbrt(abs(v)),
         "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
     }
@@ -308,6 +314,7 @@ sigmoid:    0 = 0.5; -0 = 0.5; inf = 1; -inf = 0; nan = nan
 erf:        0 = 0; -0 = -0; inf = 1; -inf = -1; nan = nan
 sin:        0 = 0; -0 = -0; inf = nan; nan = nan
 cos:        0 = 1; -0 = 1; -inf = nan; nan = nan
+cos_turns:  0 = 1; -0 = 1; 0.25 = 0; -0.75 = 0; 0.5 = -1; 1e30 = 1; 4194304.5 = -1; 8388609 = 1; inf = nan; -inf = nan; nan = nan
 tan:        0 = 0; -0 = -0; inf = nan; -inf = nan; nan = nan
 asin:       0 = 0; -0 = -0; 1 = 1.5707963267948966; -1 = -1.5707963267948966; 1.5 = nan; -inf = nan; nan = nan
 acos:       1 = 0; -1 = 3.141592653589793; 0 = 1.5707963267948966; -0 = 1.5707963267948966; -1.5 = nan; inf = nan

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.ir import make, rebuild, toposort
 from graphc.ops import random as bits
 from graphc.types import FLOAT64, INT32, INT64, DTypeError, GraphError, ShapeError
 
@@ -244,8 +245,160 @@ def test_gradients_through_bounds():
     assert (u.dtype, u.shape) == (FLOAT64, (2, 3))
 
 
+def normal_distribution(x):
+    return 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normal_is_normal(dtype):
+    f = gx.compile([], [gx.random.normal((500, 300), dtype=dtype, seed=1), gx.random.normal((1000,), 5.0, 0.25, dtype, seed=2)])
+    for _ in range(3):
+        plain, moved = f()
+        assert plain.dtype == dtype
+        n, x = plain.size, plain.astype("f8")
+        moments = [(x, 0, 1), (x**2, 1, 2), (x**3, 0, 15), (x**4, 3, 96)]  # value, mean, variance
+        for value, mean, variance in moments:
+            assert abs(value.mean() - mean) < 4 * math.sqrt(variance / n)
+        assert kolmogorov(x, normal_distribution) < 1.95
+        assert kolmogorov((moved - 5) / 0.25, normal_distribution) < 1.95
+        assert 3.9 < np.abs(x).max() < 6
+        r = np.corrcoef(x[:, 1:].ravel(), x[:, :-1].ravel())[0, 1]
+        assert abs(r) < 4 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_tails_of_a_normal(dtype):
+    """The words that give the largest value, and the smallest radius: nothing overflows or is NaN."""
+    node = gx.random.normal((4,), dtype=dtype)
+    raws = [n for n in toposort([node]) if n.op is bits.PHILOX]
+    words = np.array([0, -1, 2**63 - 1, -(2**63)], np.int64)
+    given = [gx.input(f"bits{k}", (4,), "int64") for k in range(len(raws))]
+
+    def swap(node, operands):
+        return given[raws.index(node)] if node in raws else make(node.op, *operands, **node.attrs) if operands else node
+
+    (swapped,) = rebuild([node], swap)
+    got = gx.compile(given, swapped)(*[words for _ in raws])
+    largest = math.sqrt(2 * math.log(2.0**32 if dtype == "float32" else 2.0**63))
+    np.testing.assert_allclose(got[0], largest, rtol=1e-6)
+    assert np.all(np.isfinite(got))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (0,), (7, 1, 9)])
+def test_distributions_are_the_same_compiled_and_in_numpy(shape):
+    exact = [
+        gx.random.bernoulli(0.3, shape), gx.random.integers(-3, 9, shape), gx.random.integers(0, 2**31, shape, "int64"),
+        gx.random.integers(-(2**62), 2**62 - 1, shape, "int64"), gx.random.integers(-(2**31), 2**31, shape),
+    ]  # fmt: skip
+    near = [gx.random.normal(shape, dtype=dtype) for dtype in ("float32", "float64")]
+    native, reference = (gx.compile([], [*exact, *near], backend=backend) for backend in ("native", "numpy"))
+    for _ in range(2):
+        got, wanted = native(), reference()
+        for node, a, b in zip([*exact, *near], got, wanted, strict=True):
+            assert np.shape(a) == node.shape
+            np.testing.assert_allclose(a, b, rtol=0, atol={"float32": 2e-6, "float64": 1e-14}.get(str(node.dtype), 0))
+
+
+def test_bernoulli():
+    chances = np.array([0.0, 0.1, 0.5, 0.999, 1.0])
+    p = gx.input("p", (5,))
+    f = gx.compile([p], [gx.random.bernoulli(p, (20_000, 5), seed=1), gx.random.bernoulli(p), gx.random.bernoulli(0.25, (100_000,), seed=2)])
+    many, own, quarter = f(chances)
+    assert many.dtype == own.dtype == bool
+    assert own.shape == (5,)
+    assert not own[0]
+    assert own[4]
+    error = 4 * np.sqrt(chances * (1 - chances) / len(many))
+    assert np.all(np.abs(many.mean(0) - chances) <= error)
+    assert abs(quarter.mean() - 0.25) < 4 * math.sqrt(0.1875 / 100_000)
+
+
+@pytest.mark.parametrize(("low", "high", "dtype"), [(0, 10, "int32"), (-7, 1, "int64"), (5, 6, "int32"), (0, 1000, "int64")])
+def test_integers_are_equally_likely(low, high, dtype):
+    got = gx.compile([], gx.random.integers(low, high, (100_000,), dtype, seed=1))()
+    assert got.dtype == dtype
+    counts = np.bincount(got - low, minlength=high - low)
+    assert counts.size == high - low
+    expected, freedom = got.size / counts.size, counts.size - 1
+    chi_square = np.sum((counts - expected) ** 2) / expected
+    assert abs(chi_square - freedom) <= 4 * math.sqrt(2 * freedom)
+
+
+def test_wide_ranges_of_integers():
+    cases = [(-(2**31), 2**31, "int32"), (0, 2**31, "int64"), (0, 2**31 + 1, "int64"), (-(2**62), 2**62 - 1, "int64"), (1, 2**63 - 1, "int64")]
+    outputs = [gx.random.integers(low, high, (10_000,), dtype, seed=3) for low, high, dtype in cases]
+    for (low, high, _), got in zip(cases, gx.compile([], outputs)(), strict=True):
+        assert kolmogorov((got.astype("f8") - low) / (high - low), lambda x: x) < 1.95
+
+
+def test_gradients_through_mean_and_deviation():
+    mean, std = gx.parameter("mean", np.array([[0.5], [1.0]]), "float64"), gx.parameter("std", np.array([0.5, 1.5, 2.0]), "float64")
+    for dtype in ("float32", "float64"):
+        value = gx.mean(gx.sin(gx.random.normal((4, 2, 3), mean, std, dtype)))
+        assert gx.check_grad(value, show=False).ok
+        assert gx.check_grad(gx.sum(gx.square(gx.grad(value, std))), show=False).ok
+    p = gx.parameter("p", np.array([0.5]))
+    chosen = gx.sum(gx.where(gx.random.bernoulli(p, (8,)), p, 2 * p))
+    slope, hits = gx.evaluate([gx.grad(chosen, p), gx.sum(gx.random.bernoulli(0.5, (8,)))])
+    assert 8 <= slope[0] <= 16
+    assert 0 <= hits <= 8
+    assert gx.evaluate(gx.grad(gx.sum(gx.random.bernoulli(p, (8,)).astype("float32")), p)).tolist() == [0.0]
+
+
+# --- dropout --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout(p):
+    """A fraction p is zero and the rest divided by 1 - p; the gradient goes where the value went."""
+    x, g = gx.input("x", (300, 200)), gx.input("g", (300, 200))
+    y = gx.nn.dropout(x, p)
+    f = gx.compile([x, g], [y, gx.vjp(y, x, g)])
+    rng = np.random.default_rng(0)
+    xs, gs = (rng.uniform(1, 2, (300, 200)).astype("f") for _ in range(2))
+    masks = []
+    for _ in range(2):
+        value, slope = f(xs, gs)
+        kept = value != 0
+        scale = np.float32(1 / (1 - p))
+        np.testing.assert_allclose(value, np.where(kept, xs * scale, 0), rtol=1e-6)
+        np.testing.assert_allclose(slope, np.where(kept, gs * scale, 0), rtol=1e-6)
+        assert abs(kept.mean() - (1 - p)) < 4 * math.sqrt(p * (1 - p) / kept.size)
+        masks.append(kept)
+    assert np.any(masks[0] != masks[1])
+
+
+def test_dropout_without_anything_to_do():
+    x = gx.input("x", (4,))
+    assert gx.nn.dropout(x, 0.3, training=False) is x
+    assert gx.nn.dropout(x, 0) is x
+    nothing = gx.nn.dropout(x, 1)
+    f = gx.compile([x], [nothing, gx.grad(gx.sum(nothing), x)])
+    assert [out.tolist() for out in f([1, 2, 3, 4])] == [[0.0] * 4] * 2
+    assert not f.parameters
+
+
+def test_dropout_in_a_net_that_learns():
+    """The gradient is checked with the masks held, and a step trains with fresh ones."""
+    rng = np.random.default_rng(0)
+    W1, W2 = gx.parameter("W1", rng.normal(size=(4, 16))), gx.parameter("W2", rng.normal(size=(16, 2)) * 0.3)
+    X, labels = gx.input("X", (30, 4)), gx.input("labels", (30,), "int32")
+
+    def loss(training):
+        hidden = gx.nn.dropout(gx.nn.relu(gx.nn.dropout(X, 0.2, training) @ W1), 0.5, training)
+        return gx.mean(gx.nn.softmax_cross_entropy(hidden @ W2, labels))
+
+    xs = rng.normal(size=(30, 4)).astype("f")
+    ys = (xs[:, 0] > xs[:, 1]).astype("i4")
+    assert gx.check_grad(loss(True), at={"X": xs, "labels": ys}, show=False).ok
+    test = gx.compile([X, labels], loss(False))
+    before = test(xs, ys)
+    step = gx.train_step(loss(True), gx.optim.Adam(learning_rate=0.01))
+    losses = step.run(300, X=xs, labels=ys)
+    assert len(np.unique(losses)) > 290
+    assert test(xs, ys) < 0.5 * before
+
+
 @pytest.mark.parametrize(
-    ("error", "make"),
+    ("error", "build"),
     [
         (DTypeError, lambda: gx.random.uniform((3,), dtype="int32")),
         (GraphError, lambda: gx.random.uniform((3,), 1.0, 0.0)),
@@ -254,9 +407,20 @@ def test_gradients_through_bounds():
         (GraphError, lambda: gx.random.uniform((3,), seed=2**63)),
         (GraphError, lambda: gx.random.uniform((3,), seed=1.5)),
         (ShapeError, lambda: gx.random.uniform((-3,))),
+        (GraphError, lambda: gx.random.normal((3,), std=-1.0)),
+        (DTypeError, lambda: gx.random.normal((3,), dtype="int64")),
+        (GraphError, lambda: gx.random.bernoulli(1.5)),
+        (GraphError, lambda: gx.random.bernoulli(float("nan"))),
+        (GraphError, lambda: gx.random.integers(3, 3)),
+        (GraphError, lambda: gx.random.integers(0, 1.5)),
+        (GraphError, lambda: gx.random.integers(0, 2**32)),
+        (GraphError, lambda: gx.random.integers(-(2**63), 2**63 - 1, dtype="int64")),
+        (DTypeError, lambda: gx.random.integers(0, 3, dtype="float32")),
+        (GraphError, lambda: gx.nn.dropout(gx.input("x", (3,)), 1.5)),
+        (GraphError, lambda: gx.nn.dropout(gx.input("x", (3,)), gx.input("p"))),
         (ShapeError, lambda: gx.random.uniform((3,), gx.input("low", (2,)))),
     ],
 )
-def test_errors(error, make):
+def test_errors(error, build):
     with pytest.raises(error):
-        make()
+        build()

@@ -275,6 +275,8 @@ sin = pointwise("sin", takes="float", reference=np.sin, c="gx_sin{f}({0})", cost
                 derivative=lambda g, y, x: [g * cos(x)])
 cos: Pointwise = pointwise("cos", takes="float", reference=np.cos, c="gx_cos{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [-(g * sin(x))])
+cos_turns_: Pointwise = pointwise("cos_turns_", takes="float", reference=lambda x: np.cos(2 * pi * (x - np.rint(x))), c="gx_cos_turns{f}({0})", cost=COSTLY, domain=(ALL,),
+                       derivative=lambda g, y, x: [g * (-2 * pi) * cos_turns_(x - 0.25)], doc="cos(2 pi x).")
 tan = pointwise("tan", takes="float", reference=np.tan, c="gx_tan{f}({0})", cost=COSTLY, domain=((-1.2, 1.2),),
                 derivative=lambda g, y, x: [g * (1 + y * y)])
 arcsin = pointwise("arcsin", takes="float", reference=np.arcsin, c="gx_asin{f}({0})", cost=COSTLY, domain=(UNIT,),
