@@ -50,9 +50,10 @@ __all__ = [
 ]  # fmt: skip
 
 # No -ffast-math, ever: it reorders sums and forgets NaN. Contraction is off because a fused multiply-add is
-# written where it is meant. The last two change no result; without them neither sqrt nor max vectorises.
+# written where it is meant. The others change no result; without them neither sqrt nor max vectorises, nor (in
+# gcc, which splits such a loop in two) what chooses by its index, like a causal mask.
 _FLAGS = (
-    "-std=c99", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+    "-std=c99", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-split-loops",
 )  # fmt: skip
 
 # Apple's clang takes OpenMP only through the back door, with a libomp installed beside it.
