@@ -14,6 +14,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SAYS = {
     "circuit": ["f = -12", "df/dx = -4, df/dy = -4, df/dz = 3"],
     "curve_fit": ["ok", "exp("],
+    "gaussian_process": ["noise 0.2", "in truth"],
     "linear_classifier": ["softmax", "hinge"],
     "two_layer_net": ["accuracy"],
 }

@@ -248,6 +248,38 @@ def test_a_jacobian_solves_for_all_unit_vectors_at_once():
     assert sum(kernel.kind == "routine" for kernel in function.kernels) <= 8
 
 
+# --- in a train step ------------------------------------------------------------------------------------
+@pytest.mark.parametrize("way", ["cholesky", "solve and slogdet"])
+def test_a_gaussian_process_learns_its_length_scale(way):
+    """Steps down the marginal likelihood, against NumPy with the gradient as a trace: -tr((r r^T - K^-1) dK) / 2 where K r = y."""
+    n, rate = 30, 0.01
+    times = np.sort(matrices(n, 3)) * 3
+    y = np.sin(times) + 0.1 * matrices(n, 4)
+    scale, size = gx.parameter("scale", 0.6, "float64"), gx.parameter("size", 1.2, "float64")
+    t, target = gx.input("t", (n,), "float64"), gx.input("target", (n,), "float64")
+    apart = (t[:, None] - t[None, :]) / scale
+    K = size * gx.exp(-0.5 * apart**2) + 0.01 * gx.eye(n, dtype="float64")
+    if way == "cholesky":
+        L = gx.linalg.cholesky(K)
+        loss = 0.5 * gx.sum(gx.linalg.solve_triangular(L, target, lower=True) ** 2) + gx.sum(gx.log(gx.diagonal(L)))
+    else:
+        loss = 0.5 * (target @ gx.linalg.solve(K, target) + gx.linalg.slogdet(K).logabsdet)
+    step = gx.train_step(loss, gx.optim.SGD(rate))
+    losses = step.run(5, t=times, target=y)
+    at_scale, at_size = 0.6, 1.2
+    for found in losses:
+        square = (times[:, None] - times) ** 2
+        alike = np.exp(-0.5 * square / at_scale**2)
+        K = at_size * alike + 0.01 * np.eye(n)
+        r = np.linalg.solve(K, y)
+        assert found == pytest.approx(0.5 * (y @ r + np.linalg.slogdet(K)[1]), rel=1e-9)
+        inner = np.outer(r, r) - np.linalg.inv(K)
+        by_scale, by_size = (-0.5 * np.sum(inner * slope) for slope in (at_size * alike * square / at_scale**3, alike))
+        at_scale, at_size = at_scale - rate * by_scale, at_size - rate * by_size
+    assert scale.value == pytest.approx(at_scale, rel=1e-9)
+    assert size.value == pytest.approx(at_size, rel=1e-9)
+
+
 # --- names and errors ---------------------------------------------------------------------------------
 def test_numpys_functions_build_nodes():
     a = gx.input("a", (3, 3))
@@ -268,3 +300,77 @@ def test_what_does_not_fit_is_said():
         gx.linalg.solve_triangular(a[:, :3], a[0])
     with pytest.raises(gx.GraphcError, match="trans is 0"):
         gx.linalg.solve_triangular(a[:, :3], a, 3)
+
+
+# --- the peers ------------------------------------------------------------------------------------------
+PEERS = ["cholesky", "solve", "solve vector", "inv", "det", "slogdet", "triangular", "triangular, transposed"]
+
+
+def of_mine(name, a, b):
+    spd = a @ gx.swapaxes(a, -1, -2) + 3 * gx.eye(7, dtype="float64")
+    return {
+        "cholesky": lambda: gx.linalg.cholesky(spd), "solve": lambda: gx.linalg.solve(a, b),
+        "solve vector": lambda: gx.linalg.solve(a, b[0, :, 0]), "inv": lambda: gx.linalg.inv(a), "det": lambda: gx.linalg.det(a),
+        "slogdet": lambda: gx.linalg.slogdet(a).logabsdet, "triangular": lambda: gx.linalg.solve_triangular(spd, b, lower=True),
+        "triangular, transposed": lambda: gx.linalg.solve_triangular(spd, b, 1, lower=True, unit_diagonal=True),
+    }[name]()  # fmt: skip
+
+
+def of_torch(name, a, b, torch):
+    spd = a @ a.mT + 3 * torch.eye(7, dtype=a.dtype)
+    solve = torch.linalg.solve_triangular
+    return {
+        "cholesky": lambda: torch.linalg.cholesky(spd), "solve": lambda: torch.linalg.solve(a, b),
+        "solve vector": lambda: torch.linalg.solve(a, b[0, :, 0].expand(2, 7)), "inv": lambda: torch.linalg.inv(a),
+        "det": lambda: torch.linalg.det(a), "slogdet": lambda: torch.linalg.slogdet(a).logabsdet,
+        "triangular": lambda: solve(spd.tril(), b, upper=False),
+        "triangular, transposed": lambda: solve(spd.tril().mT, b, upper=True, unitriangular=True),
+    }[name]()  # fmt: skip
+
+
+def of_jax(name, a, b, jnp, scipy):
+    spd = a @ a.mT + 3 * jnp.eye(7)
+    return {
+        "cholesky": lambda: jnp.linalg.cholesky(spd), "solve": lambda: jnp.linalg.solve(a, b),
+        "solve vector": lambda: jnp.linalg.solve(a, jnp.broadcast_to(b[0, :, 0, None], (2, 7, 1)))[..., 0],
+        "inv": lambda: jnp.linalg.inv(a), "det": lambda: jnp.linalg.det(a), "slogdet": lambda: jnp.linalg.slogdet(a)[1],
+        "triangular": lambda: scipy.solve_triangular(spd, b, lower=True),
+        "triangular, transposed": lambda: scipy.solve_triangular(spd, b, trans=1, lower=True, unit_diagonal=True),
+    }[name]()  # fmt: skip
+
+
+def mine_at(name, given):
+    """Value, and the gradients of a sum with weights."""
+    a, b = gx.input("a", (2, 7, 7), "float64"), gx.input("b", (2, 7, 3), "float64")
+    y = of_mine(name, a, b)
+    weights = np.cos(np.arange(y.size)).reshape(y.shape)
+    return weights, gx.compile([a, b], [y, *gx.grad(gx.sum(y * weights), [a, b])])(*given)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", PEERS)
+def test_torch(name):
+    torch = pytest.importorskip("torch")
+    given = triangles((2,), 7)[:, ::-1].copy(), matrices((2, 7, 3))
+    weights, mine = mine_at(name, given)
+    a, b = (torch.tensor(value, requires_grad=True) for value in given)
+    y = of_torch(name, a, b, torch)
+    slopes = torch.autograd.grad((y * torch.tensor(weights)).sum(), [a, b], allow_unused=True)
+    for one, other in zip(mine, (y.detach(), *slopes), strict=True):
+        np.testing.assert_allclose(one, 0 if other is None else other.numpy(), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", PEERS)
+def test_jax(name):
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    given = triangles((2,), 7)[:, ::-1].copy(), matrices((2, 7, 3))
+    weights, mine = mine_at(name, given)
+
+    def value(a, b):
+        return of_jax(name, a, b, jax.numpy, jax.scipy.linalg)
+
+    slopes = jax.grad(lambda a, b: jax.numpy.sum(value(a, b) * weights), (0, 1))(*map(jax.numpy.asarray, given))
+    for one, other in zip(mine, (value(*map(jax.numpy.asarray, given)), *slopes), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
