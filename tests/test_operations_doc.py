@@ -32,7 +32,7 @@ SECTIONS = [
     ("Movement", "frontend.movement"), ("Put together and taken apart", "frontend.pieces"), ("Diagonals", "frontend.diagonals"),
     ("Differences", "frontend.differences"),
     ("Indexing", "frontend.indexing"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),
-    ("Contractions", "frontend.contractions"), ("Linear algebra", "linalg"),
+    ("Contractions", "frontend.contractions"), ("Linear algebra", "linalg"), ("Second names", "frontend.aliases"),
     ("Random", "random"), ("Activations", "nn.activations"), ("Layers", "nn.layers"), ("Dropout", "nn.dropout"),
     ("Losses", "nn.losses"), ("Optimizers", "optim.algorithms"), ("Learning rates", "optim.schedules"), ("Clipping", "optim.clipping"),
     ("An optimizer of your own", "optim.optimizer"), ("Initialisers", "init"),
@@ -70,6 +70,7 @@ def first_sentence(thing: Any) -> str:
     text = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
     sentence = re.split(r"(?<=[a-z0-9`)])\. (?=[A-Z])", text)[0]
     sentence = re.sub(r"^\w+, elementwise, as NumPy's; operands.*", "as NumPy's", sentence)
+    sentence = re.sub(r":\w+:`(?:graphc\.)?([\w.]+)`", r"`\1`", sentence)
     return sentence.replace("``", "`").replace("|", "\\|").rstrip(".")
 
 

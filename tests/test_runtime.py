@@ -624,6 +624,39 @@ def test_an_input_that_nothing_reads(backend):
     assert f(3, [1, 2]) == 6
 
 
+def test_inputs_constants_and_one_node_twice_as_outputs(backend):
+    x, unused, empty, truth = gx.input("x", (3,)), gx.input("unused", (2, 2)), gx.input("empty", (0, 3)), gx.input("truth", dtype="bool")
+    w = gx.parameter("w", np.arange(2))
+    outputs = {
+        "x": x, "again": x, "more": x + 1, "once more": x + 1, "whole": gx.constant(np.arange(4)), "number": gx.constant(2.5), "yes": gx.constant(True),
+        "nothing": empty * 2, "no rows": empty, "sum": gx.sum(empty, 0), "none": gx.zeros((0,)), "parameter": w, "truth": truth, "unread": unused,
+    }  # fmt: skip
+    f = gx.compile([unused, x, empty, truth], outputs, backend=backend)
+    got = f([[1, 2], [3, 4]], [1, 2, 3], np.zeros((0, 3)), False)
+    want = [[1, 2, 3], [1, 2, 3], [2, 3, 4], [2, 3, 4], [0, 1, 2, 3], 2.5, True, np.zeros((0, 3)), np.zeros((0, 3)), [0, 0, 0], [], [0, 1], False, [[1, 2], [3, 4]]]
+    for name, value in zip(outputs, want, strict=True):
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+    assert got["x"] is not got["again"]
+    assert not np.shares_memory(got["x"], got["again"])
+    assert not np.shares_memory(got["parameter"], w.value)
+    assert gx.compile([x], gx.constant(1.0), backend=backend)([0, 0, 0]) == 1
+    assert gx.compile([], gx.constant([1, 2]), backend=backend)().tolist() == [1, 2]
+
+
+def test_hundreds_of_inputs_outputs_and_updates(backend):
+    inputs = [gx.input(f"x{k}", (k % 3,)) for k in range(200)]
+    parameters = [gx.parameter(f"p{k}", np.full(k % 3, k)) for k in range(200)]
+    everything = gx.concatenate([x * p for x, p in zip(inputs, parameters, strict=True)])
+    f = gx.compile(inputs, [*inputs, everything, *inputs], {p: x for x, p in zip(inputs, parameters, strict=True)}, backend=backend)
+    values = [np.full(k % 3, 0.5, "float32") for k in range(200)]
+    got = f(*values)
+    assert len(got) == 401
+    assert all(np.array_equal(a, b) for a, b in zip(got[:200], values, strict=True))
+    assert got[200].tolist() == [k / 2 for k in range(200) for _ in range(k % 3)]
+    assert all(np.array_equal(p.value, value) for p, value in zip(parameters, values, strict=True))
+    assert f(*values)[200].tolist() == [0.25] * 199
+
+
 # --- the C ABI, against C written by hand -------------------------------------------------------------------
 HAND = """
 #include <stdint.h>

@@ -9,11 +9,13 @@
 - ``indexing``: which elements
 - ``reductions``: many elements to one
 - ``contractions``: sums of products
+- ``aliases``: second names
 - ``norms``: lengths and sizes, for ``graphc.linalg``
 - ``protocol``: NumPy's own functions on nodes
 """
 
 from graphc.frontend import (
+    aliases,
     contractions,
     diagonals,
     differences,
@@ -25,7 +27,8 @@ from graphc.frontend import (
     reductions,
     sources,
 )
-from graphc.frontend.contractions import *  # noqa: F403 (its __all__ is ours)
+from graphc.frontend.aliases import *  # noqa: F403 (its __all__ is ours)
+from graphc.frontend.contractions import *  # noqa: F403
 from graphc.frontend.diagonals import *  # noqa: F403
 from graphc.frontend.differences import *  # noqa: F403
 from graphc.frontend.elementwise import *  # noqa: F403
@@ -46,6 +49,7 @@ __all__ = [
     *reductions.__all__,
     *differences.__all__,
     *contractions.__all__,
+    *aliases.__all__,
     *protocol.__all__,
     "stop_gradient",
 ]

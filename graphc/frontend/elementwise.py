@@ -16,6 +16,7 @@ from graphc.ops.pointwise import (
     divide,
     equal,
     floor_divide,
+    isfinite,
     isnan,
     less_equal,
     log,
@@ -30,15 +31,20 @@ from graphc.ops.pointwise import (
     where,
 )
 from graphc.ops.structural import broadcast_to
-from graphc.types import FLOAT32, FLOAT64, GraphError
+from graphc.types import FLOAT32, FLOAT64, GraphError, ShapeError
 
 __all__ = [
     "clip",
     "deg2rad",
     "divmod",
+    "heaviside",
+    "isclose",
+    "isneginf",
+    "isposinf",
     "lerp",
     "logaddexp2",
     "nan_to_num",
+    "polyval",
     "positive",
     "power",
     "rad2deg",
@@ -79,6 +85,18 @@ def power(base: Any, exponent: Any) -> Node:
     return power_(base, exponent)
 
 
+@operator("polyval")
+def polyval(p: Any, x: Any) -> Node:
+    """``p[0] * x**n + ... + p[n]`` by Horner's rule; ``p`` is a sequence or a vector of coefficients, the highest first."""
+    point, *factors = meet([x, *p])
+    if any(factor.shape for factor in factors):
+        raise ShapeError(f"polyval takes a vector of coefficients, got one of shape {factors[0].shape}")
+    total = broadcast_to(as_node(0, point.dtype), point.shape)
+    for place, factor in enumerate(factors):
+        total = total * point + factor if place else broadcast_to(factor, point.shape)
+    return total
+
+
 @operator("positive")
 def positive(x: Any) -> Node:
     """``+x``: x itself."""
@@ -104,14 +122,12 @@ def rsqrt(x: Any) -> Node:
 
 # --- scales -----------------------------------------------------------------------------------------
 @operator("deg2rad")
-@operator("radians")
 def deg2rad(x: Any) -> Node:
     """Degrees to radians: ``x * (pi / 180)``."""
     return multiply(_float(x), math.pi / 180)
 
 
 @operator("rad2deg")
-@operator("degrees")
 def rad2deg(x: Any) -> Node:
     """Radians to degrees: ``x * (180 / pi)``."""
     return multiply(_float(x), 180 / math.pi)
@@ -154,6 +170,34 @@ def signbit(x: Any) -> Node:
     return copysign(1, x) < 0
 
 
+@operator("heaviside")
+def heaviside(x: Any, h: Any) -> Node:
+    """0 where ``x`` is negative, ``h`` where it is 0, 1 where it is positive. The gradient goes to ``h`` where it is taken."""
+    node, middle = map(_float, meet([x, h]))
+    step = where(node > 0, as_node(1, node.dtype), where(node < 0, 0, node))  # 0 or NaN is left
+    return where(equal(node, 0), middle, step)
+
+
+@operator("isposinf")
+def isposinf(x: Any) -> Node:
+    """Whether it is infinity."""
+    return equal(_float(x), math.inf)
+
+
+@operator("isneginf")
+def isneginf(x: Any) -> Node:
+    """Whether it is minus infinity."""
+    return equal(_float(x), -math.inf)
+
+
+@operator("isclose")
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
+    """``|a - b| <= atol + rtol * |b|``, or both the same infinity; with ``equal_nan`` or both NaN."""
+    a, b = map(_float, meet([a, b]))
+    near = equal(a, b) | (isfinite(b) & (abs(a - b) <= atol + rtol * abs(b)))
+    return near | (isnan(a) & isnan(b)) if equal_nan else near
+
+
 @operator("nan_to_num")
 def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Node:
     """``x`` with NaN and the infinities replaced, these by the largest and smallest finite numbers unless said otherwise.
@@ -171,7 +215,6 @@ def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: float | None
 
 # --- whole numbers ------------------------------------------------------------------------------------
 @operator("round")
-@operator("around")
 def round(x: Any, decimals: int = 0) -> Node:
     """``x`` to so many decimals, of two equally near numbers the one whose last digit is even. Zero gradient."""
     if isinstance(decimals, bool) or not isinstance(decimals, int | np.integer):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.frontend.movement import Axis, atleast_1d, atleast_2d, expand_dims, ravel, squeeze
+from graphc.frontend.movement import Axis, atleast_1d, atleast_2d, atleast_3d, expand_dims, ravel, squeeze
 from graphc.ir import Node, operator
 from graphc.ops.pointwise import as_node, cast, less, meet, where
 from graphc.ops.routines import cut
@@ -23,8 +23,14 @@ from graphc.ops.structural import pad as _pad
 from graphc.types import BOOL, GraphError, ShapeError, normalize_axis, shape_of
 
 __all__ = [
+    "append",
     "array_split",
+    "block",
+    "column_stack",
     "concatenate",
+    "dsplit",
+    "dstack",
+    "hsplit",
     "hstack",
     "pad",
     "repeat",
@@ -33,6 +39,7 @@ __all__ = [
     "stack",
     "tile",
     "unstack",
+    "vsplit",
     "vstack",
 ]
 
@@ -67,7 +74,6 @@ def _several(arrays: Any, what: str) -> list[Node]:
 
 
 @operator("concatenate")
-@operator("concat")
 def concatenate(arrays: Any, axis: int | None = 0) -> Node:
     """One behind the other along ``axis``; flattened first without one. Every element keeps its bits."""
     nodes = _several(arrays, "concatenate")
@@ -106,6 +112,45 @@ def hstack(arrays: Any) -> Node:
     return concatenate(nodes, 0 if nodes[0].ndim == 1 else 1)
 
 
+@operator("dstack")
+def dstack(arrays: Any) -> Node:
+    """One behind the other: concatenated along the third of at least three axes."""
+    return concatenate([atleast_3d(node) for node in _several(arrays, "dstack")], 2)
+
+
+@operator("column_stack")
+def column_stack(arrays: Any) -> Node:
+    """Side by side, vectors as columns."""
+    nodes = [atleast_1d(node) for node in _several(arrays, "column_stack")]
+    return concatenate([node if node.ndim > 1 else expand_dims(node, 1) for node in nodes], 1)
+
+
+@operator("append")
+def append(x: Any, values: Any, axis: int | None = None) -> Node:
+    """``x`` and ``values``, concatenated along ``axis``; flattened first without one."""
+    return concatenate([x, values], axis)
+
+
+@operator("block")
+def block(arrays: Any) -> Node:
+    """Lists of (lists of) blocks put together: the innermost along the last axis, those around them along the one before."""
+    leaves: list[Any] = [arrays]
+    depth = 0
+    while any(isinstance(leaf, list) for leaf in leaves):
+        if not all(isinstance(leaf, list) and leaf for leaf in leaves):
+            raise ShapeError("block takes lists of one depth, none of them empty")
+        leaves = [leaf for inner in leaves for leaf in inner]
+        depth += 1
+    grown = meet(leaves)
+    rank = max(depth, *(node.ndim for node in grown))
+    nodes = iter([reshape(node, (1,) * (rank - node.ndim) + node.shape) for node in grown])
+
+    def built(part: Any, level: int) -> Node:
+        return concatenate([built(inner, level - 1) for inner in part], -level) if level else next(nodes)
+
+    return built(arrays, depth)
+
+
 # --- apart ----------------------------------------------------------------------------------------------
 @operator("array_split")
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Node]:
@@ -135,6 +180,25 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Node]:
         if extent % indices_or_sections:
             raise ShapeError(f"split: extent {extent} does not divide into {indices_or_sections}; use array_split")
     return array_split(node, indices_or_sections, axis)
+
+
+@operator("vsplit")
+def vsplit(x: Any, indices_or_sections: Any) -> list[Node]:
+    """:func:`split` along the first axis."""
+    return split(x, indices_or_sections, 0)
+
+
+@operator("hsplit")
+def hsplit(x: Any, indices_or_sections: Any) -> list[Node]:
+    """:func:`split` along the second axis, of a vector along the first."""
+    node = as_node(x)
+    return split(node, indices_or_sections, 0 if node.ndim == 1 else 1)
+
+
+@operator("dsplit")
+def dsplit(x: Any, indices_or_sections: Any) -> list[Node]:
+    """:func:`split` along the third axis."""
+    return split(x, indices_or_sections, 2)
 
 
 @operator("unstack")

@@ -126,5 +126,5 @@ def _under(function: Callable[..., Any], *names: str) -> None:
         operator(name)(function)
 
 
-_under(positive, "copy", "real", "conjugate")
+_under(positive, "copy", "real")
 _under(zeros_like, "empty_like")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from graphc.frontend.elementwise import isclose
 from graphc.frontend.movement import Axis, expand_dims, transpose
 from graphc.ir import Node, operator
-from graphc.ops.pointwise import as_node, cast, divide, equal, exp, isfinite, log, meet, sqrt, where
+from graphc.ops.pointwise import as_node, cast, divide, equal, exp, isfinite, isnan, log, meet, sqrt, where
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, constant, reduce, reshape, stop_gradient
 from graphc.types import BOOL, FLOAT32, INT32, GraphError, ShapeError, normalize_axes, normalize_axis
 
 __all__ = [
     "all",
+    "allclose",
     "any",
     "argmax",
     "argmin",
+    "array_equal",
     "average",
     "count_nonzero",
     "logsumexp",
@@ -147,7 +150,6 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
 
 # --- extrema --------------------------------------------------------------------------------------------
 @operator("max")
-@operator("amax")
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """The largest element over ``axis``; NaN if there is one. The gradient is split evenly among ties."""
     node = as_node(x)
@@ -155,7 +157,6 @@ def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
 
 
 @operator("min")
-@operator("amin")
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """The smallest element over ``axis``; NaN if there is one. The gradient is split evenly among ties."""
     node = as_node(x)
@@ -216,3 +217,19 @@ def any(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
 def count_nonzero(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """How many elements over ``axis`` are not zero, int32."""
     return sum(cast(as_node(x), BOOL), axis, keepdims)
+
+
+@operator("allclose")
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
+    """Whether :func:`isclose` holds everywhere."""
+    return all(isclose(a, b, rtol, atol, equal_nan))
+
+
+@operator("array_equal")
+def array_equal(a: Any, b: Any, equal_nan: bool = False) -> Node:
+    """Whether shapes and all elements are equal; with ``equal_nan`` NaN counts as equal to NaN."""
+    left, right = meet([a, b])
+    if left.shape != right.shape:
+        return constant(False, BOOL)
+    same = equal(left, right)
+    return all(same | (isnan(left) & isnan(right)) if equal_nan else same)
