@@ -219,6 +219,11 @@ class Node:
         return result
 
     @property
+    def at(self) -> Any:
+        """``x.at[key].add(value)`` and the like: a new node, with the elements at ``key`` changed."""
+        return OPERATORS["at"](self)
+
+    @property
     def name(self) -> str | None:
         """The name of an input or parameter; None for anything computed."""
         return self.attrs.get("name")

@@ -251,3 +251,153 @@ def test_same_bits_for_every_target_and_every_time():
     one = f(values, picks)
     np.testing.assert_array_equal(one, f(values, picks))
     np.testing.assert_array_equal(one, gx.compile([x, i], g, target="generic")(values, picks))
+
+
+# --- some elements changed ------------------------------------------------------------------------------------
+SLICES = {
+    "an int": lambda a: 1,
+    "ints": lambda a: (1, -2, 3),
+    "a slice": lambda a: (slice(None), slice(1, 4)),
+    "steps back": lambda a: (slice(None, None, -2), ..., slice(4, 0, -3)),
+    "everything": lambda a: ...,
+    "everything backwards": lambda a: (..., slice(None, None, -1)),
+    "new axes": lambda a: (None, 2, ..., None),
+    "an empty slice": lambda a: slice(2, 2),
+}
+METHODS = {
+    "set": lambda y, key, v: y.__setitem__(key, v),
+    "add": lambda y, key, v: np.add.at(y, key, v),
+    "subtract": lambda y, key, v: np.subtract.at(y, key, v),
+    "multiply": lambda y, key, v: np.multiply.at(y, key, v),
+    "max": lambda y, key, v: np.maximum.at(y, key, v),
+    "min": lambda y, key, v: np.minimum.at(y, key, v),
+}
+
+
+def changes(known):
+    arrays = Arrays(known)
+    for name, key in {**SLICES, **KEYS, **(KNOWN if known else {})}.items():
+        yield name, key(arrays), arrays.feeds
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int32"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("known", [True, False])
+def test_at_changes_what_numpy_changes(known, method, dtype):
+    """To the bit, also where several updates meet: they take effect in order."""
+    x, v = gx.input("x", X.shape, dtype), gx.input("v", (400,), dtype)
+    old, new = (X * 10).astype(dtype), (RNG.normal(size=400) * 10).astype(dtype)
+    nodes, wanted, feeds = {}, {}, {x: old, v: new}
+    for name, key, given in changes(known):
+        picks = plain(key, given)
+        shape = old[picks].shape
+        values = {name: slice(0, int(np.prod(shape)))}
+        for case, part in {**values, f"{name}, one value": slice(7, 8)}.items():
+            fitting = new[part].reshape(shape if case == name else ())
+            wanted[case] = old.copy()
+            METHODS[method](wanted[case], picks, fitting)
+            nodes[case] = getattr(x.at[key], method)(gx.reshape(v[part], fitting.shape))
+        feeds.update(given)
+    got = gx.compile(list(feeds), nodes)(**{node.name: value for node, value in feeds.items()})
+    for (name, value), evaluated in zip(wanted.items(), evaluate_all(list(nodes.values()), feeds), strict=True):
+        np.testing.assert_array_equal(evaluated, value, err_msg=name)
+        np.testing.assert_array_equal(np.asarray(got[name]), value, err_msg=name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("known", [True, False])
+def test_gradients_of_at(known, method):
+    """First and second order by central differences, in float64, with a zero among the factors."""
+    x, v, u = gx.input("x", (5, 3), "float64"), gx.input("v", (6, 3), "float64"), gx.input("u", (8, 3), "float64")
+    picks = np.array([4, 0, -1, 2, 0, 0])
+    i = gx.input("i", (6,), "int32")
+    values = {x: RNG.normal(size=(5, 3)), v: RNG.normal(size=(6, 3))}
+    values[v][4, 1] = values[v][0, 2] = values[x][2, 0] = 0
+    y = getattr(x.at[picks if known else i], method)(v)
+    z = getattr(x.at[1:, 1].set(gx.sum(y)).at[0, [2, 0]], method)(y[1, :2])
+    loss = gx.sum(gx.sin(y) * gx.sin(y + 1)) + gx.sum(gx.cos(z) * z)
+    first = gx.grad(loss, [x, v])
+    slope = gx.sum(gx.sin(first[0] + 1) ** 2) + gx.sum(gx.sin(first[1]) ** 2)
+    second = gx.grad(slope, [x, v])
+    f = gx.compile([x, v, i, u], [loss, slope, *first, *second])
+    base = f(values[x], values[v], picks, np.zeros((8, 3)))
+    for place, found in ((0, base[2:4]), (1, base[4:6])):
+        for node, gradient in zip((x, v), found, strict=True):
+            direction, h = RNG.normal(size=node.shape), 1e-6
+            ends = []
+            for sign in (1, -1):
+                moved = {**values, node: values[node] + sign * h * direction}
+                ends.append(f(moved[x], moved[v], picks, np.zeros((8, 3)))[place])
+            assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(np.sum(gradient * direction), rel=2e-6, abs=2e-7), (place, node)
+
+
+def test_ties_share_the_gradient():
+    x, v, i = gx.input("x", (3,), "float64"), gx.input("v", (4,), "float64"), gx.input("i", (4,), "int32")
+    y = x.at[i].max(v)
+    dx, dv = gx.compile([x, v, i], gx.grad(gx.sum(y), [x, v]))([1, 5, 2], [1, 1, 5, 7], [0, 0, 1, 2])
+    np.testing.assert_allclose(dx, [1 / 3, 1 / 2, 0])
+    np.testing.assert_allclose(dv, [1 / 3, 1 / 3, 1 / 2, 1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_put_along_axis(dtype):
+    values = (X * 4).astype(dtype)
+    x, j = gx.input("x", X.shape, dtype), gx.input("j", (4, 2, 5), "int64")
+    along, new = np.array([1, -1])[None, :, None] + np.zeros((4, 2, 5), int), (RNG.normal(size=(4, 2, 5)) * 4).astype(dtype)
+    nodes, wanted = {}, {}
+    for name, picks, given, axis in [("node", j, new, 1), ("known", along, new, 1), ("one", along[:1, :, :1], new[:, :1], 1), ("flat", np.array([7, -3]), new[0, 0, :2], None)]:
+        nodes[name], wanted[name] = gx.put_along_axis(x, picks, given, axis), values.copy()
+        np.put_along_axis(wanted[name], along if picks is j else picks, given, axis)
+    got = gx.compile([x, j], nodes)(values, along)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", ["native", "numpy"])
+def test_a_parameter_is_changed_in_place(backend):
+    """Only the rows that change are touched, unless old values are read meanwhile."""
+    w = gx.parameter("w", np.arange(12.0).reshape(4, 3), "float64")
+    i, v = gx.input("i", (3,), "int32"), gx.input("v", (3, 3), "float64")
+    rows, new = np.array([2, 0, 2]), RNG.normal(size=(3, 3))
+    cases = {
+        "add": (w.at[i].add(v), lambda y: np.add.at(y, rows, new), 1),
+        "set": (w.at[i, 1].set(v[:, 0]), lambda y: y.__setitem__((rows, 1), new[:, 0]), 1),
+        "decay": ((w * 0.5).at[i].add(v), lambda y: [y.__imul__(0.5), np.add.at(y, rows, new)], 1),
+        "of itself": (w.at[i].add(w[i] * v), lambda y: np.add.at(y, rows, y[rows] * new), 2),
+        "reversed": (w[::-1].at[i].add(v), lambda y: [y.__setitem__(..., y[::-1].copy()), np.add.at(y, rows, new)], 2),
+        "known": (w.at[[1, 3]].multiply(v[:2]), lambda y: y.__setitem__([1, 3], y[[1, 3]] * new[:2]), 1),
+        "slice": (w.at[1:3, ::2].min(v[:2, :2]), lambda y: y.__setitem__(np.s_[1:3, ::2], np.minimum(y[1:3, ::2], new[:2, :2])), 1),
+    }  # fmt: skip
+    for name, (node, change, kernels) in cases.items():
+        expected = w.value.copy()
+        change(expected)
+        f = gx.compile([i, v], w[1] * 2, {w: node}, backend=backend)
+        before = w.value[1].copy()
+        np.testing.assert_array_equal(f(rows, new), before * 2, err_msg=name)
+        np.testing.assert_array_equal(w.value, expected, err_msg=name)
+        if backend == "native":
+            assert len([k for k in f.kernels if k.kind == "copy"]) == kernels - 1, name
+
+
+def test_an_int_parameter_indexed_by_itself_is_not_changed_in_place():
+    n = gx.parameter("n", np.array([1, 2, 0, 2]), "int32", trainable=False)
+    gx.compile([], [], {n: n.at[n].add(np.array([1, 1, 1, 1]))})()
+    expected = np.array([1, 2, 0, 2])
+    np.add.at(expected, expected.copy(), 1)
+    np.testing.assert_array_equal(n.value, expected)
+
+
+def test_what_does_not_fit_at_is_said():
+    x, flags = gx.input("x", (4, 3), "int32"), gx.input("flags", (4,), "bool")
+    with pytest.raises(DTypeError, match="a value of dtype float32 does not fit into <x"):
+        x.at[0].set(0.5)
+    with pytest.raises(DTypeError, match="only set"):
+        flags.at[0].add(1)
+    with pytest.raises(ShapeError, match=r"a value of shape \(4,\) does not fit into x\[key\] of shape \(2, 3\)"):
+        x.at[[0, 1]].set(np.arange(4))
+    with pytest.raises(IndexOutOfRangeError, match="expected -4 <= index < 4"):
+        x.at[[4]].add(1)
+    with pytest.raises(GraphError, match="graphc.where"):
+        x.at[x > 0].set(0)
+    assert flags.at[[0, 1]].set(True).dtype.value == "bool"
+    assert gx.evaluate(x.at[::2].get(), {x: np.arange(12).reshape(4, 3)}).tolist() == [[0, 1, 2], [6, 7, 8]]

@@ -31,7 +31,7 @@ SECTIONS = [
     ("Reductions", "frontend.reductions"), ("Running results", "scans"),
     ("Movement", "frontend.movement"), ("Put together and taken apart", "frontend.pieces"), ("Diagonals", "frontend.diagonals"),
     ("Differences", "frontend.differences"),
-    ("Indexing", "frontend.indexing"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),
+    ("Indexing", "frontend.indexing"), ("Elements changed", "frontend.at"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),
     ("Contractions", "frontend.contractions"), ("Linear algebra", "linalg"), ("Second names", "frontend.aliases"),
     ("Random", "random"), ("Activations", "nn.activations"), ("Layers", "nn.layers"), ("Dropout", "nn.dropout"),
     ("Losses", "nn.losses"), ("Optimizers", "optim.algorithms"), ("Learning rates", "optim.schedules"), ("Clipping", "optim.clipping"),

@@ -7,6 +7,7 @@
 - ``diagonals``: what lies on, above and below the diagonals of matrices
 - ``differences``: slopes and integrals of sampled functions
 - ``indexing``: which elements
+- ``at``: some elements changed
 - ``reductions``: many elements to one
 - ``contractions``: sums of products
 - ``aliases``: second names
@@ -16,6 +17,7 @@
 
 from graphc.frontend import (
     aliases,
+    at,
     contractions,
     diagonals,
     differences,
@@ -28,6 +30,7 @@ from graphc.frontend import (
     sources,
 )
 from graphc.frontend.aliases import *  # noqa: F403 (its __all__ is ours)
+from graphc.frontend.at import *  # noqa: F403
 from graphc.frontend.contractions import *  # noqa: F403
 from graphc.frontend.diagonals import *  # noqa: F403
 from graphc.frontend.differences import *  # noqa: F403
@@ -46,6 +49,7 @@ __all__ = [
     *pieces.__all__,
     *diagonals.__all__,
     *indexing.__all__,
+    *at.__all__,
     *reductions.__all__,
     *differences.__all__,
     *contractions.__all__,

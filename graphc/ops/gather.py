@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir import Array, Node, Op, Routine, make, register, rounded
-from graphc.ops.pointwise import equal, less, where
+from graphc.ir import OPERATORS, Array, Node, Op, Routine, make, register, rounded
+from graphc.ops.pointwise import cast, equal, less, where
+from graphc.ops.routines import cut, flipped, recurrence
 from graphc.ops.structural import broadcast_to, constant, iota, reduce, reshape, zeros_like
 from graphc.types import BOOL, INT32, DTypeError, IndexOutOfRangeError, ShapeError, TensorType
 
@@ -214,9 +215,48 @@ def _gradient_set(g: Node, y: Node, x: Node, u: Node, *indices: Node, axis: int,
     ]
 
 
+def _gradient_extremum(g: Node, y: Node, x: Node, u: Node, *indices: Node, axis: int, wrap: bool = False) -> list[Any]:
+    """In equal parts to all that tie."""
+
+    def there(node: Node) -> Node:
+        return gather(node, indices, axis, wrap=wrap)
+
+    kept, taken = equal(x, y), equal(u, there(y))
+    ties = scatter("add", cast(kept, x.dtype), cast(taken, x.dtype), indices, axis, wrap=wrap)
+    share = g / ties
+    return [where(kept, share, 0), where(taken, there(share), 0), *[None] * len(indices)]
+
+
+def _gradient_multiply(g: Node, y: Node, x: Node, u: Node, *indices: Node, axis: int, wrap: bool = False) -> list[Any]:
+    """The slope of a factor is the product of all others of its element: those before times those after it, in order of the
+    elements. No division, so it is right where factors are zero."""
+    starts = [_from_start(index, e) if wrap else index for index, e in zip(indices, x.shape[axis:], strict=False)]
+    key = starts[0]
+    for place, index in enumerate(starts[1:], 1):
+        key = key * x.shape[axis + place] + index
+    order = OPERATORS["argsort"](key, axis=axis)
+    line, factors = gather(key, [order], axis), gather(u, [order], axis)
+    before = _product_before(line, factors, axis)
+    after = flipped(_product_before(flipped(line, axis), flipped(factors, axis), axis), axis)
+    others = gather(before * after, [OPERATORS["argsort"](order, axis=axis)], axis)
+    slope = gather(g * x, indices, axis, wrap=wrap) * others
+    return [scatter("multiply", g, u, indices, axis, wrap=wrap), slope, *[None] * len(indices)]
+
+
+def _product_before(line: Node, factors: Node, axis: int) -> Node:
+    """The product of the factors before each, as far as they stand in one run of equal elements of ``line``."""
+    count = line.shape[axis] - 1
+    same = equal(cut(line, axis, 1, count), cut(line, axis, 0, count))
+    one = broadcast_to(constant(1, factors.dtype), cut(factors, axis, 0, 1).shape)
+    return recurrence(one, where(same, cut(factors, axis, 0, count), 0), where(same, constant(0, factors.dtype), 1), axis)
+
+
+_GRADIENTS = {
+    "add": _gradient_add, "set": _gradient_set, "multiply": _gradient_multiply, "max": _gradient_extremum, "min": _gradient_extremum
+}  # fmt: skip
 SCATTER = {
     kind: register(Routine(f"scatter_{kind}", _infer_scatter(kind), _reference_scatter(kind), gradient))
-    for kind, gradient in {"add": _gradient_add, "set": _gradient_set}.items()
+    for kind, gradient in _GRADIENTS.items()
 }
 
 

@@ -21,6 +21,7 @@ from graphc.schedule.kernels import (
     Scalar,
     Schedule,
     Store,
+    lines_of,
     picks_of,
     reads_of,
     roots_of,
@@ -65,12 +66,27 @@ def schedule(program: Program) -> Schedule:
         readers = [kernel for kernel in order.kernels if parameter in reads_of(kernel) and kernel is not writer]
         if _elementwise(writer, parameter, name) and not any(order.leads(writer, reader) for reader in readers):
             aliases[name] = parameter
+            _leave_in_place(writer, parameter, name)
             for reader in readers:
                 order.add(reader, writer)
         else:
             copies.append(CopyKernel(f"set_{parameter}", parameter, name, "the old value is read until the end"))
     arrays = {name: program.type_of(name) for name in (*program.sources, *program.constants, *sorted(wanted))}
     return Schedule(program.name, [*order.sorted(), *copies], arrays, aliases)
+
+
+def _leave_in_place(kernel: Kernel, parameter: str, name: str) -> None:
+    """Without the lines that store an old value over itself: a scatter into a parameter touches what it changes alone."""
+    if isinstance(kernel, LoopKernel) and len(kernel.stages) > 1:
+        for stage in kernel.stages:
+            if stage.before or stage.after or stage.accumulators:
+                continue
+            stage.body = [
+                line for line in stage.body
+                if not (isinstance(line, Store) and line.tensor == name and line.scalar.op == "load"
+                        and line.scalar.tensor == parameter and line.scalar.index == line.index)
+            ]  # fmt: skip
+        kernel.stages = [stage for stage in kernel.stages if stage.before or stage.body or stage.after]
 
 
 def stores_of(kernel: Kernel) -> list[str]:
@@ -126,6 +142,8 @@ def _elementwise(kernel: Kernel, parameter: str, name: str) -> bool:
     if parameter not in reads_of(kernel):
         return True
     if any(parameter in _picked(scalar) for scalar in scalars_of(kernel)):
+        return False
+    if any(parameter in picks_of(line.index) for line in lines_of(kernel) if isinstance(line, Store)):
         return False
     if isinstance(kernel, ContractKernel):
         operands = {s for operand in (kernel.left, kernel.right) for s in _closure(operand.scalar)}
