@@ -119,7 +119,8 @@ class Caller:
 
     def _enterable(self) -> Entry | None:
         """How arrays go in without being asked in Python; None where there are none, or no such way."""
-        signature, enter = self.signature, self.program.enter
+        signature, ways = self.signature, self.program.ways
+        enter = ways and ways.enter
         slots = [*enumerate(signature.inputs), *enumerate(signature.outputs, self._first_output)]
         arrays = [(slot.type, word) for word, slot in slots if slot.type.shape]
         return Entry(enter, self.program.call, arrays, self.written) if enter and arrays else None

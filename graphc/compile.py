@@ -258,13 +258,13 @@ def _native(graph: Graph, target: str | None) -> Program:
     compiler = toolchain.find_compiler()
     chosen = toolchain.resolve_target(compiler, target)
     graph = with_tables(graph)
-    way_in = _way_in(compiler, chosen) if any(node.shape for node in (*graph.inputs, *graph.outputs)) else None
-    return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen), way_in)
+    ways = _ways(compiler, chosen) if any(node.shape for node in (*graph.inputs, *graph.outputs)) else None
+    return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen), ways)
 
 
 @cache
-def _way_in(compiler: toolchain.Compiler, target: toolchain.Target) -> Callable[[Any], int] | None:
-    """What takes the arrays of a call from Python's memory, compiled once for a compiler."""
+def _ways(compiler: toolchain.Compiler, target: toolchain.Target) -> enter.Ways:
+    """The C that takes arrays from Python's memory and rows from data sets, compiled once for a compiler."""
     source = enter.SOURCE.read_text(encoding="utf-8")
     return enter.load(toolchain.build(source, name="enter", compiler=compiler, target=target))
 
@@ -334,7 +334,7 @@ def with_tables(graph: Graph) -> Graph:
 
 
 def _load(
-    graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path], way_in: Callable[[Any], int] | None
+    graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path], ways: enter.Ways | None
 ) -> Program:
     inputs = {node.name for node in graph.inputs}
     checks = tuple(
@@ -352,7 +352,7 @@ def _load(
         c_header=record["header"],
         kernels=kernels,
         timed=timed,
-        enter=way_in,
+        ways=ways,
     )
 
 

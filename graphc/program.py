@@ -24,6 +24,7 @@ import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
 from graphc.arguments import Check, Slot, allocate, outside
+from graphc.enter import Feed, Ways
 from graphc.evaluate import program as reference_program
 from graphc.ir import Array, Node, Parameter
 from graphc.types import BOOL, GraphcError, IndexOutOfRangeError
@@ -137,8 +138,8 @@ class Program(Protocol):
         """Runs a frame's ``argument`` once: status."""
 
     @property
-    def enter(self) -> Callable[[Any], int] | None:
-        """``gx_enter`` of :mod:`graphc.enter`, where there is such a way into the program."""
+    def ways(self) -> Ways | None:
+        """The ways of :mod:`graphc.enter` into the program; None where only :attr:`call` and :meth:`run` lead there."""
 
     def frame(self, threads: int) -> Frame:
         """A frame with parameters, arena and threads set; inputs and outputs are the caller's."""
@@ -147,6 +148,13 @@ class Program(Protocol):
         """Runs up to ``steps`` steps and counts whole ones in ``done[0]``.
 
         ``strides`` (int64, inputs then outputs) are elements from one step to the next, 0 for the same buffer again.
+        """
+
+    def feed(self, argument: Any, rows: Sequence[tuple[Array, int]], batch: int) -> Callable[[Array, int, Array], int]:
+        """What runs steps on ``batch`` rows each of the data sets that ``rows`` pairs with words of a frame.
+
+        Takes the numbers of the rows (int64, steps by batch), how many steps, and ``done`` as :meth:`run` does; step k
+        writes the k-th part of each output.
         """
 
     def timed(self) -> Callable[[Any, int, Array], int]:
@@ -181,9 +189,9 @@ class NativeProgram:
         c_header: str | Path = "",
         kernels: Sequence[Any] = (),
         timed: Callable[[], Path] | None = None,
-        enter: Callable[[Any], int] | None = None,
+        ways: Ways | None = None,
     ) -> None:
-        self.library, self.signature, self.kernels, self.enter = library, signature, kernels, enter
+        self.library, self.signature, self.kernels, self.ways = library, signature, kernels, ways
         self._source, self._header, self._entry, self._timed = c_source, c_header, entry or signature.name, timed
         self._loaded = _cffi_backend.load_library(os.path.abspath(library), _FLAGS)
         self.call: Callable[[Any], int] = self._loaded.load_function(_CALL, self._entry)
@@ -216,6 +224,12 @@ class NativeProgram:
         buffer = _ffi.from_buffer
         return int(self._run(argument, buffer(strides), steps, buffer("int64_t[]", done)))
 
+    def feed(self, argument: Any, rows: Sequence[tuple[Array, int]], batch: int) -> Callable[[Array, int, Array], int]:
+        assert self.ways is not None  # nothing but a train step is fed, and none is made without
+        first = len(self.signature.inputs) + len(self.signature.parameters)
+        outputs = [(slot.type.nbytes, word) for word, slot in enumerate(self.signature.outputs, first)]
+        return Feed(self.ways, self.call, argument, rows, outputs, batch).run
+
     @cache  # noqa: B019 (a library is never unloaded either)
     def timed(self) -> Callable[[Any, int, Array], int]:
         if self._timed is None:
@@ -241,7 +255,7 @@ class NumpyProgram:
     ) -> None:
         self.signature = signature
         self.kernels: Sequence[Any] = ()
-        self.enter = None
+        self.ways = None
         self._inputs = inputs
         self._first_output = len(inputs) + len(signature.parameters)
         self._written = [parameter.value for parameter, _ in updates]
@@ -289,6 +303,21 @@ class NumpyProgram:
             if status:
                 return status
         return 0
+
+    def feed(
+        self, argument: list[Array], rows: Sequence[tuple[Array, int]], batch: int
+    ) -> Callable[[Array, int, Array], int]:
+        def run(order: Array, steps: int, done: Array) -> int:
+            for step in range(steps):
+                now = [*argument[: self._first_output], *(array[step, ...] for array in argument[self._first_output :])]
+                for array, word in rows:
+                    now[word] = array[order[step]]
+                status = self._step(now, [done], [step + 1])
+                if status:
+                    return status
+            return 0
+
+        return run
 
     def _step(self, slots: list[Array], targets: list[Array], values: list[Any]) -> int:
         """Compute; then copy everything to its place, and ``values`` to ``targets``, as one indivisible action.

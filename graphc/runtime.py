@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Bound", "Function", "IndexFailureError", "Loop", "Progress"]
 
 Progress = Callable[[int, int], object]
+_Steps = Callable[[int, int, Array], int]  # from a step on so many more: status, and whole ones in [0] of the array
 
 _PROFILED_STEPS = 2000  # at most so many are read with a clock: a median needs no more
 _CHUNK_SECONDS = 0.05  # how long C runs before Python looks up for Ctrl-C, progress and other threads
@@ -343,33 +345,58 @@ class Loop:
 
         ``values`` are exact arrays, one an input; where its stride is not 0 an input has a first axis of at least n.
         """
-        caller = self._caller
-        program = caller.program
-        values = [caller.apart(value, ()) for value in values]
-        sizes = [*strides, *(slot.type.size for slot in caller.signature.outputs)]
-        moves = np.array(sizes, np.int64)
-        lane = caller.take()
-        start = self.applied
-        try:
-            while (at := self.applied) < start + n:
+        program = self._caller.program
+        values = [self._caller.apart(value, ()) for value in values]
+        moves = np.array([*strides, *(slot.type.size for slot in self._caller.signature.outputs)], np.int64)
+
+        def begin(lane: Lane) -> _Steps:
+            def run(at: int, steps: int, done: Array) -> int:
                 for k, (value, stride) in enumerate(zip(values, strides, strict=True)):
-                    lane.slots[k] = program.place(value[at - start :] if stride else value)
+                    lane.slots[k] = program.place(value[at:] if stride else value)
+                return program.run(lane.argument, moves, steps, done)
+
+            return run
+
+        return self._chunks(n, begin, lambda k: [v[k] if s else v for v, s in zip(values, strides, strict=True)])
+
+    def rows(self, values: Sequence[tuple[Array, bool]], order: Array) -> Iterator[int]:
+        """Apply a step for each row of ``order`` (steps, batch); yields as :meth:`steps` does.
+
+        ``values`` are exact arrays, one an input, each with whether it is a data set of which ``order`` numbers the rows.
+        """
+        program = self._caller.program
+        values = [(self._caller.apart(value, ()), is_set) for value, is_set in values]
+
+        def begin(lane: Lane) -> _Steps:
+            for k, (value, is_set) in enumerate(values):
+                if not is_set:
+                    lane.slots[k] = program.place(value)
+            sets = [(value, k) for k, (value, is_set) in enumerate(values) if is_set]
+            run = program.feed(lane.argument, sets, order.shape[1])
+            return lambda at, steps, done: run(order[at:], steps, done)
+
+        return self._chunks(len(order), begin, lambda k: [v[order[k]] if is_set else v for v, is_set in values])
+
+    def _chunks(
+        self, n: int, begin: Callable[[Lane], _Steps], inputs: Callable[[int], Sequence[Array]]
+    ) -> Iterator[int]:
+        """``n`` steps by what ``begin`` gives, of which ``inputs(k)`` are those of step k, counted from here."""
+        caller, start = self._caller, self.applied
+        lane = caller.take()
+        try:
+            run = begin(lane)
+            while (at := self.applied) < start + n:
                 for (word, _, _), array in zip(caller.outputs, self._outputs, strict=True):
-                    lane.slots[word] = program.place(array[at:])
+                    lane.slots[word] = caller.place(array[at:])
                 chunk = min(start + n - at, max(1, int(self._pace * _CHUNK_SECONDS)))
-                done = self._state[1]
+                step = partial(run, at - start, chunk)
                 began = time.perf_counter()
-
-                def go(argument: Any, chunk: int = chunk, done: Array = done) -> int:
-                    return program.run(argument, moves, chunk, done)
-
-                status = guarded_call(caller.guards, lane, go, lane.argument)
+                status = guarded_call(caller.guards, lane, step, self._state[1])
                 took = time.perf_counter() - began
                 self._pace = min(chunk / max(took, 1e-9), 8 * chunk / _CHUNK_SECONDS)
                 if status:
                     failed = self.applied
-                    now = [v[failed - start] if s else v for v, s in zip(values, strides, strict=True)]
-                    raise IndexFailureError(failed, caller.culprit(status, now))
+                    raise IndexFailureError(failed, caller.culprit(status, inputs(failed - start)))
                 self._state = (at + chunk, np.zeros(1, np.int64))
                 yield at + chunk
                 if took > _CHUNK_SECONDS / 4:

@@ -29,7 +29,7 @@ __all__ = ["History", "TrainStep", "train_step"]
 
 Optimizer = Callable[[dict[Parameter, Node]], Mapping[Parameter, Node]]
 
-_STAGED_BYTES = 2**21  # batches are gathered so many bytes at a time: some steps' worth, that a cache still holds
+_ORDERED_ROWS = 2**17  # of small data sets, many epochs go to C at once: so many numbers of rows, 1 MB
 
 
 def train_step(
@@ -157,13 +157,15 @@ class TrainStep(Function):
         loop = Loop(self, outputs)
         rng = np.random.default_rng(seed)
         with _reporter(self.name, progress, total, outputs[0]) as report:
-            order = np.arange(0)
+            left, at_once = np.arange(0), max(1, _ORDERED_ROWS // rows)
             try:
-                for steps in counts:
-                    order = np.concatenate([order, rng.permutation(rows) if shuffle else np.arange(rows)])
-                    for done in self._epoch(loop, arrays, order[: steps * batch].reshape(int(steps), batch)):
+                for epoch in range(0, len(counts), at_once):
+                    fresh = range(min(at_once, len(counts) - epoch))
+                    order = np.concatenate([left, *(rng.permutation(rows) if shuffle else np.arange(rows) for _ in fresh)])
+                    steps = len(order) // batch
+                    left = order[steps * batch :]
+                    for done in self._steps(loop, arrays, order[: steps * batch].reshape(steps, batch)):
                         report(done, total)
-                    order = order[steps * batch :]
             except BaseException as error:
                 if not isinstance(error, IndexOutOfRangeError):
                     error.add_note(f"{self.name}.fit: exactly {loop.applied} of {total} steps were applied")
@@ -203,25 +205,13 @@ class TrainStep(Function):
             raise InputValueError(f"{where}: {rows[1]} rows are fewer than one batch of {batch[1]}")
         return arrays, rows[1], batch[1]
 
-    def _epoch(self, loop: Loop, arrays: Sequence[tuple[Array, bool]], order: Array) -> Iterator[int]:
+    def _steps(self, loop: Loop, arrays: Sequence[tuple[Array, bool]], order: Array) -> Iterator[int]:
         """Apply one step for each row of ``order`` (steps, batch); yields how many steps of all epochs are done."""
-        step_bytes = sum(slot.type.nbytes for slot, (_, has_rows) in zip(self.inputs, arrays, strict=True) if has_rows)
-        at_once = max(1, min(len(order), _STAGED_BYTES // max(step_bytes, 1)))
-        staging = [
-            np.empty((at_once, *slot.type.shape), array.dtype) if has_rows else array
-            for slot, (array, has_rows) in zip(self.inputs, arrays, strict=True)
-        ]
-        strides = [slot.type.size if has_rows else 0 for slot, (_, has_rows) in zip(self.inputs, arrays, strict=True)]
-        for start in range(0, len(order), at_once):
-            picked = order[start : start + at_once]
-            for stage, (array, has_rows) in zip(staging, arrays, strict=True):
-                if has_rows:  # the order is a permutation; "clip" spares np.take a buffered copy
-                    np.take(array, picked, axis=0, out=stage[: len(picked)], mode="clip")
-            before = loop.applied
-            try:
-                yield from loop.steps(staging, strides, len(picked))
-            except IndexFailureError as failure:
-                raise IndexOutOfRangeError(self._wrong_row(failure, picked[failure.step - before])) from None
+        before = loop.applied
+        try:
+            yield from loop.rows(arrays, order)
+        except IndexFailureError as failure:
+            raise IndexOutOfRangeError(self._wrong_row(failure, order[failure.step - before])) from None
 
     def _wrong_row(self, failure: IndexFailureError, picked: Array) -> str:
         """The message of ``failure`` in terms of the user's rows; ``picked`` (batch,) are those of the failed step."""
@@ -233,15 +223,20 @@ class TrainStep(Function):
         )
 
     def _history(self, outputs: Sequence[Array], counts: Array, applied: int) -> History:
-        ends = np.minimum(np.cumsum(counts), applied)
-        spans = [(a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a]
+        bounds = np.minimum(np.concatenate([[0], np.cumsum(counts)]), applied)
+        begun = np.diff(bounds) > 0
+        starts, steps = bounds[:-1][begun], np.diff(bounds)[begun]
 
-        def means(array: Array) -> Array:
-            return np.array([array[a:b].mean(0, np.float64) for a, b in spans]).reshape(len(spans), *array.shape[1:])
+        def epochs_of(array: Array) -> Array:
+            if not len(starts):
+                return np.zeros((0, *array.shape[1:]))
+            means: Array = np.add.reduceat(array, starts, axis=0, dtype=np.float64)
+            means /= steps.reshape(-1, *(1 for _ in array.shape[1:]))
+            return means
 
         named = {slot.name: array[:applied] for slot, array in zip(self.outputs, outputs, strict=True)}
         loss, metrics = named.pop("loss"), named
-        return History(loss, means(loss), metrics, {name: means(array) for name, array in metrics.items()})
+        return History(loss, epochs_of(loss), metrics, {name: epochs_of(array) for name, array in metrics.items()})
 
 
 @contextmanager
