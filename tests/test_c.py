@@ -174,9 +174,9 @@ def products(f):
     """Contractions of every kind: batches, vectors, transposed operands, expressions as operands, no terms at all."""
     a, b = f.input("a", (3, 19, 37)), f.input("b", (37, 21))
     c, v = f.input("c", (2, 1, 37, 5), "float64"), f.input("v", (37,))
-    none = f.input("none", (4, 0))
+    none, whole = f.input("none", (4, 0)), f.input("whole", (80, 40))  # whole vectors, but not whole panels
     outputs = [a @ b, a @ v, v @ b, v @ v, a @ c, gx.exp(-a[0] * a[0]) @ b, (b.T @ b) @ b.T, a[1] @ a[2].T, none @ none.T]
-    outputs += [gx.reshape(v, (37, 1)) @ gx.reshape(v, (1, 37)), a[:, ::2, 1:] @ b[:-1], gx.relu(a @ b) * gx.sum(v)]
+    outputs += [gx.reshape(v, (37, 1)) @ gx.reshape(v, (1, 37)), a[:, ::2, 1:] @ b[:-1], gx.relu(a @ b) * gx.sum(v), whole @ whole.T]
     return outputs, {}
 
 
