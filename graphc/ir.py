@@ -281,7 +281,7 @@ class Node:
     def _no_number(self, *_: Any, **__: Any) -> NoReturn:
         raise GraphError(
             f"the node {self!r} has no number yet. Use graphc.evaluate(node, feeds) for its value, "
-            "graphc.compile to compute it, or a function of graphc in place of this one."
+            "graphc.compile to compute it, or a function of graphc in place of this one (stack in place of numpy.array)."
         )
 
     __float__ = __int__ = __index__ = __complex__ = __array__ = item = tolist = _no_number

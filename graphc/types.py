@@ -100,7 +100,9 @@ class CacheError(GraphcError, OSError):
 
 # --- dtypes -----------------------------------------------------------------------------------------
 class DType(Enum):
-    """One of the five element types. ``str(dtype)`` is NumPy's name of it."""
+    """One of the five element types. ``str(dtype)`` is NumPy's name of it; it is equal to all that names it in NumPy, and NumPy
+    takes it where it takes a dtype: ``x.dtype == "float32"``, ``np.zeros(3, dtype=x.dtype)``.
+    """
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"
@@ -109,11 +111,12 @@ class DType(Enum):
     BOOL = "bool"
 
     numpy: np.dtype[Any]
+    dtype: np.dtype[Any]
     itemsize: int
     ctype: str
 
     def __init__(self, name: str) -> None:
-        self.numpy = np.dtype(name)
+        self.numpy = self.dtype = np.dtype(name)  # under the second name NumPy finds it
         self.itemsize = self.numpy.itemsize
         self.ctype = {"float32": "float", "float64": "double", "bool": "uint8_t"}.get(name, f"{name}_t")
 
@@ -124,6 +127,13 @@ class DType(Enum):
     @property
     def is_int(self) -> bool:
         return self in (DType.INT32, DType.INT64)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, DType):
+            return self is other
+        return isinstance(other, str | type | np.dtype) and self.numpy == other
+
+    __hash__ = Enum.__hash__
 
     def __str__(self) -> str:
         return str(self.value)

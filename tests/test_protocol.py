@@ -47,6 +47,20 @@ def test_attributes():
     assert copy.copy(X) is X
 
 
+@pytest.mark.parametrize("name", ["float32", "float64", "int32", "int64", "bool"])
+def test_dtypes_are_equal_to_numpys(name):
+    dtype = gx.input("x", (2,), name).dtype
+    for other in (name, np.dtype(name), np.dtype(name).type, dtype):
+        assert dtype == other
+        assert other == dtype
+    assert dtype != "int8"
+    assert dtype != 3
+    assert dtype != "no dtype"
+    assert np.zeros(2, dtype=dtype).dtype == np.dtype(name) == dtype
+    assert np.issubdtype(dtype, np.floating) == dtype.is_float
+    assert {dtype: 1}[gx.types.dtype_of(name)] == 1
+
+
 # --- operators --------------------------------------------------------------------------------------------
 FLOAT = "add sub mul truediv floordiv mod pow lt le gt ge matmul".split()
 INT = "and_ or_ xor lshift rshift".split()
@@ -107,7 +121,7 @@ def test_iteration_over_the_first_axis():
         (lambda: S.item(), GraphError, "has no number yet"),
         (lambda: X.tolist(), GraphError, "has no number yet"),
         (lambda: np.asarray(X), GraphError, "has no number yet.*graphc.evaluate.*graphc.compile"),
-        (lambda: np.array([X, X]), GraphError, "has no number yet"),
+        (lambda: np.array([X, X]), GraphError, "has no number yet.*stack in place of numpy.array"),
         (lambda: operator.setitem(X, 0, 1), UnsupportedError, "cannot be assigned.*graphc.where"),
         (lambda: X.sum(dtype="float64"), TypeError, "dtype"),
         (lambda: X @ X, ShapeError, "4 columns meet 3 rows"),

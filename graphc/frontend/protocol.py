@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter as Argument
 from typing import Any
 
+from graphc.frontend.differences import trapezoid
 from graphc.frontend.elementwise import positive
 from graphc.frontend.sources import zeros_like
 from graphc.ir import OPERATORS, Node, operator
-from graphc.ops.pointwise import as_node
+from graphc.ops.pointwise import as_node, sigmoid
 from graphc.types import UnsupportedError, normalize_axis
 
 __all__: list[str] = []
@@ -128,3 +129,5 @@ def _under(function: Callable[..., Any], *names: str) -> None:
 
 _under(positive, "copy", "real")
 _under(zeros_like, "empty_like")
+_under(trapezoid, "trapz")  # NumPy's name of it before 2.0
+_under(sigmoid, "expit")  # SciPy's
