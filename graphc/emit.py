@@ -41,8 +41,12 @@ from graphc.schedule.kernels import (
     Schedule,
     Stage,
     Store,
+    lines_of,
+    picks_of,
+    reach,
     reads_of,
     roots_of,
+    scalars_of,
 )
 from graphc.schedule.schedule import stores_of
 from graphc.types import BOOL, FLOAT32, FLOAT64, INT64, DType, ShapeError, TensorType
@@ -914,11 +918,6 @@ class _Emitter:
 
     # --- reports -----------------------------------------------------------------------------------------
     def report(self, number: int, kernel: Kernel) -> KernelReport:
-        aliases = self.schedule.aliases
-        moved = 0
-        for names in (reads_of(kernel), stores_of(kernel)):
-            touched = dict.fromkeys(aliases.get(name, name) for name in names)
-            moved += sum(self.types[name].nbytes for name in touched if name in self.types)
         kind = {
             LoopKernel: "loops", ContractKernel: "contraction", CallKernel: "routine", CheckKernel: "check", CopyKernel: "copy"
         }[type(kernel)]  # fmt: skip
@@ -928,7 +927,25 @@ class _Emitter:
             isinstance(kernel, ContractKernel) and bool(self.tilings[number][2].parallel)
         )
         dtype = str(FLOAT64 if FLOAT64 in dtypes else FLOAT32)
-        return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), moved, dtype, threaded)
+        return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), self.moved(kernel), dtype, threaded)
+
+    def moved(self, kernel: Kernel) -> int:
+        """Bytes of what is read and of what is written, each tensor once; of one that is only picked from, what is picked."""
+        loads = [(scalar.tensor, scalar.index) for scalar in scalars_of(kernel) if scalar.op == "load"]
+        stores = [(line.tensor, line.index) for line in lines_of(kernel) if isinstance(line, Store)]
+        total = 0
+        for names, places in ((reads_of(kernel), loads), (stores_of(kernel), stores)):
+            touched: dict[str, int] = {}
+            for name in names:
+                if name in self.types:
+                    type = self.types[name]
+                    found = [index for tensor, index in places if tensor == name]
+                    picked = bool(found) and all(any(picks_of(index)) for index in found)
+                    most = max(reach(index) for index in found) * type.dtype.itemsize if picked else type.nbytes
+                    parameter = self.schedule.aliases.get(name, name)
+                    touched[parameter] = max(touched.get(parameter, 0), min(most, type.nbytes))
+            total += sum(touched.values())
+        return total
 
     @staticmethod
     def flops(kernel: Kernel) -> int:

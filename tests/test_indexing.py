@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -401,3 +403,71 @@ def test_what_does_not_fit_at_is_said():
         x.at[x > 0].set(0)
     assert flags.at[[0, 1]].set(True).dtype.value == "bool"
     assert gx.evaluate(x.at[::2].get(), {x: np.arange(12).reshape(4, 3)}).tolist() == [[0, 1, 2], [6, 7, 8]]
+
+
+# --- updates of few rows ---------------------------------------------------------------------------------------
+def sgd_on_rows(name, rate, extra=lambda w, g: [], shape=(60, 3), picks=(5,), **kwargs):
+    w, i = gx.parameter("w", np.arange(np.prod(shape)).reshape(shape) % 13 - 6), gx.input("i", picks, "int32")
+    v = gx.input("v", (*picks, *shape[1:]))
+    g = gx.grad(gx.sum(gx.square(w[i]) * v), w)
+    return w, gx.compile([i, v], extra(w, g), {w: w - rate * g}, name=name, **kwargs)
+
+
+def test_an_update_of_few_rows_touches_only_them():
+    """To the bit what the update of all rows gives, also where a row occurs again."""
+    picks, v = np.array([7, -1, 7, 0, 7]), RNG.normal(size=(5, 3)).astype("f")
+    few, f = sgd_on_rows("few", 0.1)
+    all_of_them, g = sgd_on_rows("all", 0.1, lambda w, g: [gx.sum(g)])  # the gradient is read by something else, too
+    numpys, h = sgd_on_rows("numpys", 0.1, backend="numpy")
+    for _ in range(3):
+        for function in (f, g, h):
+            function(picks, v)
+    np.testing.assert_array_equal(few.value, all_of_them.value)
+    np.testing.assert_array_equal(few.value, numpys.value)
+    (kernel,) = [k for k in f.kernels if k.kind == "loops"]
+    assert "only the elements at the indices" in kernel.why
+    assert kernel.bytes < 700
+    assert [k.kind for k in g.kernels].count("loops") > 1
+    assert not re.search(r"< (60|180);", f.c_source)  # no loop over the table
+
+
+@pytest.mark.parametrize(
+    ("rate", "shape", "picks", "few"),
+    [
+        (lambda w: gx.constant(np.arange(60, dtype="f")[:, None] / 4), (60, 3), (5,), True),
+        (lambda w: gx.parameter("rate", 0.25) / 2, (60, 3), (5,), True),
+        (lambda w: -1, (60,), (2, 3), True),
+        (lambda w: 0.5, (60, 3), (20,), False),  # many rows
+        (lambda w: gx.sum(w), (60, 3), (5,), True),
+        (lambda w: w * w, (60, 3), (5,), True),
+        (lambda w: w[::-1] * 2, (60, 3), (5,), False),
+    ],
+)
+def test_what_is_an_update_of_few_rows(rate, shape, picks, few):
+    values = {}
+    chosen, v = RNG.integers(-60, 60, picks), RNG.integers(-2, 3, (*picks, *shape[1:])).astype("f")
+    for backend in ("native", "numpy"):
+        w, i = gx.parameter("w", np.arange(np.prod(shape)).reshape(shape) % 5 - 2), gx.input("i", picks, "int32")
+        node = gx.input("v", v.shape)
+        g = gx.grad(gx.sum(gx.square(w[i]) * node), w)
+        f = gx.compile([i, node], [], {w: w - rate(w) * g}, backend=backend)
+        f(chosen, v)
+        values[backend] = w.value
+        if backend == "native":
+            assert any("only the elements" in kernel.why for kernel in f.kernels) is few
+    np.testing.assert_array_equal(values["native"], values["numpy"])
+
+
+def test_two_tables_that_learn_from_each_other_keep_their_old_values():
+    """The gradient of each reads the other: one of the two updates must wait."""
+    tables = {}
+    for backend in ("native", "numpy"):
+        a, b = (gx.parameter(name, np.arange(80).reshape(40, 2) % 7 - 3) for name in "ab")
+        i = gx.input("i", (4,), "int32")
+        loss = gx.sum(a[i] * b[(i + 1) % 40])
+        step = gx.train_step(loss, gx.optim.SGD(learning_rate=0.5), backend=backend)
+        for picks in ([3, 4, 3, 39], [0, 39, 38, 1]):
+            step(i=np.array(picks))
+        tables[backend] = a.value, b.value
+    for mine, wanted in zip(*tables.values(), strict=True):
+        np.testing.assert_array_equal(mine, wanted)

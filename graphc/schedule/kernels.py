@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 from graphc.lower.equations import Check, Guard
 from graphc.lower.index import Index, Pick, Var
@@ -279,6 +280,19 @@ def picks_of(index: Index) -> Iterator[str]:
                 stack.extend(atom.index)
             elif not isinstance(atom, Var):
                 stack.append(atom.index)
+
+
+def reach(index: Index) -> int:
+    """In how many rounds of the loops that it depends on an index may differ."""
+    extents: dict[int, int] = {}
+    stack = [index]
+    while stack:
+        for atom, _ in stack.pop().terms:
+            if isinstance(atom, Var):
+                extents[atom.axis] = atom.extent
+            else:
+                stack.extend(atom.index if isinstance(atom, Pick) else (atom.index,))
+    return prod(extents.values())
 
 
 def reads_of(kernel: Kernel) -> list[str]:

@@ -32,7 +32,7 @@ from graphc.schedule.kernels import (
 )
 from graphc.types import INT32, DType, TensorType
 
-__all__ = ["Body", "Namer", "build_contraction", "build_loops", "formula", "load"]
+__all__ = ["Body", "Namer", "apply", "build_contraction", "build_loops", "formula", "load"]
 
 
 class Body:

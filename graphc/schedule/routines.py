@@ -20,10 +20,10 @@ from graphc.lower.equations import Equation, IndexValue, Program
 from graphc.lower.index import Index, flatten
 from graphc.ops.random import per_block
 from graphc.schedule.kernels import CallKernel, Kernel, Line, LoopKernel, Scalar, Stage, Store, reads_of
-from graphc.schedule.nest import Body, Namer, formula, load
+from graphc.schedule.nest import Body, Namer, apply, formula, load
 from graphc.types import INT32
 
-__all__ = ["build_routine"]
+__all__ = ["build_routine", "build_rows"]
 
 Stored = Callable[[str], bool]
 
@@ -122,24 +122,69 @@ def _number(value: int) -> Scalar:
 _COMBINED = {"add": "add", "multiply": "multiply", "max": "maximum", "min": "minimum"}
 
 
+def _targets(scatter: Equation) -> list[Index]:
+    """Where the updates go, along each axis of the result, over the axes of the updates."""
+    assert scatter.call is not None
+    axis, steps = dict(scatter.call.attrs)["axis"], scatter.call.shapes[1]
+    own = [Index.of(k, e) for k, e in enumerate(steps)]
+    places = [operand.index for operand in scatter.operands[2:] if isinstance(operand, IndexValue)]
+    return [*own[:axis], *places, *own[axis + 1 :]]
+
+
+def _each(scatter: Equation, lines: list[Line]) -> Stage:
+    """A loop over the updates in their order; independent are those that differ in an axis after that of the indices."""
+    assert scatter.call is not None
+    axis, steps = dict(scatter.call.attrs)["axis"], scatter.call.shapes[1]
+    inner = _axes(steps, axis + 1, len(steps))
+    return Stage((*_axes(steps, axis, axis + 1), *inner), vector=bool(inner), body=lines)
+
+
+def _updated(scatter: Equation, body: Body) -> Store:
+    """An element combined with one update."""
+    name, kind = scatter.name, scatter.op.removeprefix("scatter_")
+    at = flatten(_targets(scatter), scatter.shape)
+    value = body.of(scatter.operands[1])
+    if kind != "set":
+        before = load(name, scatter.dtype, at)
+        value = Scalar(_COMBINED[kind], scatter.dtype, (before, value), before.variables | value.variables)
+    return Store(name, at, value)
+
+
 def _scatter(equation: Equation, program: Program, is_stored: Stored) -> LoopKernel:
     assert equation.call is not None
-    (start, updates, *indices), kind = equation.operands, equation.op.removeprefix("scatter_")
-    name, shape, axis, steps = equation.name, equation.shape, dict(equation.call.attrs)["axis"], equation.call.shapes[1]
-    outer, inner = _axes(shape, 0, axis), _axes(steps, axis + 1, len(steps))
+    name, shape, axis = equation.name, equation.shape, dict(equation.call.attrs)["axis"]
+    outer = _axes(shape, 0, axis)
     body = Body(program, is_stored, frozenset(axis for axis, _ in outer))
     every = [Index.of(k, e) for k, e in enumerate(shape)]
-    begin = Stage(_axes(shape, axis, len(shape)), body=[Store(name, flatten(every, shape), body.of(start))])
+    start = body.of(equation.operands[0])
+    begin = Stage(_axes(shape, axis, len(shape)), body=[Store(name, flatten(every, shape), start)])
     body.own.clear()
-    own = [Index.of(k, e) for k, e in enumerate(steps)]
-    places = [operand.index for operand in indices if isinstance(operand, IndexValue)]
-    at = flatten([*own[:axis], *places, *own[axis + 1 :]], shape)
-    value = body.of(updates)
-    if kind != "set":
-        before = load(name, equation.dtype, at)
-        value = Scalar(_COMBINED[kind], equation.dtype, (before, value), before.variables | value.variables)
-    each = Stage((*_axes(steps, axis, axis + 1), *inner), vector=bool(inner), body=[Store(name, at, value)])
+    each = _each(equation, [_updated(equation, body)])
     return LoopKernel(name, f"elements at indices along axis {axis}, one after another", outer, stages=[begin, each])
+
+
+def build_rows(scatter: Equation, update: Equation, program: Program, is_stored: Stored, volatile: set[str]) -> LoopKernel:
+    """The kernel of a scatter into zeros and of the update that keeps the old value where they stay zero:
+
+        for each p    d_W[i[p]] = 0                                only these elements of d_W are ever touched
+        for each p    d_W[i[p]] += g[p]
+        for each p    W[i[p]] = W[i[p]] - 0.1 * d_W[i[p]]          and so nothing is left to do
+                      d_W[i[p]] = 0                                where an index occurs again
+
+    The results are to the bit those of the update of all elements.
+    """
+    body = Body(program, is_stored, frozenset())
+    targets = _targets(scatter)
+    at = flatten(targets, scatter.shape)
+    nothing = Store(scatter.name, at, Scalar("literal", scatter.dtype, value=0))
+    stages = [_each(scatter, [nothing]), _each(scatter, [_updated(scatter, body)])]
+    body.own.clear()
+    element = apply(update, [body.of(operand.substitute(targets)) for operand in update.operands])
+    stages.append(_each(scatter, [Store(update.name, at, element), nothing]))
+    kernel = LoopKernel(update.name, "only the elements at the indices, all others stay as they are", (), stages=stages)
+    kernel.formulas = [formula(equation, program, is_stored) for equation in (scatter, update)]
+    kernel.before += Namer(set(reads_of(kernel)), volatile, frozenset()).finish(kernel.stages)
+    return kernel
 
 
 _BUILDERS = {"recurrence": _recurrence, **{f"scatter_{kind}": _scatter for kind in ("set", *_COMBINED)}, "philox": _philox}

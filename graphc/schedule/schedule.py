@@ -8,10 +8,12 @@ the end: `{a: b, b: a}` swaps. These orders are edges between kernels, like thos
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
+from math import prod
 
-from graphc.lower.equations import Program
+from graphc.lower.equations import Equation, Literal, Load, Operand, Program
 from graphc.lower.index import Index, flatten
-from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, RoutineGroup, choose_stored
+from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, RoutineGroup, choose_stored, is_whole
 from graphc.schedule.kernels import (
     CheckKernel,
     ContractKernel,
@@ -29,7 +31,7 @@ from graphc.schedule.kernels import (
     writes_of,
 )
 from graphc.schedule.nest import build_contraction, build_loops
-from graphc.schedule.routines import build_routine
+from graphc.schedule.routines import build_routine, build_rows
 
 __all__ = ["schedule"]
 
@@ -71,6 +73,13 @@ def schedule(program: Program) -> Schedule:
                 order.add(reader, writer)
         else:
             copies.append(CopyKernel(f"set_{parameter}", parameter, name, "the old value is read until the end"))
+    for name, parameter in aliases.items():
+        update = program.by_name[name]
+        scatter = _scatter_behind(update, parameter, program, is_stored)
+        if scatter is not None and scatter.name not in program.outputs:
+            first, then = (next(k for k in order.kernels if each in stores_of(k)) for each in (scatter.name, name))
+            if _alone(first, scatter.name, then, name, order):
+                order.merge(first, then, build_rows(scatter, update, program, is_stored, volatile))
     arrays = {name: program.type_of(name) for name in (*program.sources, *program.constants, *sorted(wanted))}
     return Schedule(program.name, [*order.sorted(), *copies], arrays, aliases)
 
@@ -87,6 +96,48 @@ def _leave_in_place(kernel: Kernel, parameter: str, name: str) -> None:
                         and line.scalar.tensor == parameter and line.scalar.index == line.index)
             ]  # fmt: skip
         kernel.stages = [stage for stage in kernel.stages if stage.before or stage.body or stage.after]
+
+
+# An update of a table goes through the picked rows alone where all it has are at least so many times as many.
+SPARSE = 4
+
+
+def _scatter_behind(update: Equation, parameter: str, program: Program, is_stored: Callable[[str], bool]) -> Equation | None:
+    """The scatter into zeros that ``update`` adds to the old value, or a multiple of it: where it is zero, the old value stays
+    (as long as the factor is finite). None where the update is another, or the scatter reaches most of its elements."""
+    if update.op not in ("add", "subtract"):
+        return None
+    old, change = update.operands
+    if update.op == "add" and not _is(old, parameter, update):
+        old, change = change, old
+    if not _is(old, parameter, update):
+        return None
+    stack: list[tuple[Equation, Operand]] = [(update, change)]
+    while stack:
+        reader, operand = stack.pop()
+        if not isinstance(operand, Load) or not is_whole(operand, reader):
+            continue
+        equation = program.by_name.get(operand.tensor)
+        if equation is None:
+            continue
+        if equation.op == "scatter_add" and equation.call is not None:
+            zeros, axis = equation.operands[0], dict(equation.call.attrs)["axis"]
+            empty = isinstance(zeros, Literal) and zeros.value == 0
+            few = SPARSE * prod(equation.call.shapes[1]) <= equation.type.size
+            return equation if empty and few and prod(equation.shape[:axis]) == 1 else None
+        if not is_stored(equation.name) and equation.op in ("multiply", "divide", "negative"):
+            stack += [(equation, part) for part in equation.operands[: 1 if equation.op == "divide" else 2]]
+    return None
+
+
+def _is(operand: Operand, tensor: str, reader: Equation) -> bool:
+    return isinstance(operand, Load) and operand.tensor == tensor and is_whole(operand, reader)
+
+
+def _alone(first: Kernel, result: str, then: Kernel, update: str, order: _Order) -> bool:
+    """Whether nothing but ``then`` reads ``result``, it does nothing else, and no other kernel must run between the two."""
+    readers = [kernel for kernel in order.kernels if result in reads_of(kernel) and kernel is not first]
+    return readers == [then] and stores_of(then) == [update] and not order.between(first, then)
 
 
 def stores_of(kernel: Kernel) -> list[str]:
@@ -214,6 +265,21 @@ class _Order:
                     seen.add(other)
                     stack.append(other)
         return False
+
+    def between(self, first: Kernel, then: Kernel) -> bool:
+        """Whether another kernel must come after ``first`` and before ``then``."""
+        others = [kernel for kernel in self.kernels if kernel is not then and id(kernel) in self.after[id(first)]]
+        return any(self.leads(kernel, then) for kernel in others)
+
+    def merge(self, first: Kernel, then: Kernel, both: Kernel) -> None:
+        """Put ``both`` in place of two kernels."""
+        gone = {id(first), id(then)}
+        self.kernels[self.kernels.index(then)] = both
+        self.kernels.remove(first)
+        followers = [*self.after.pop(id(first)), *self.after.pop(id(then))]
+        self.after[id(both)] = [other for other in followers if other not in gone]
+        for each in self.after.values():
+            each[:] = [id(both) if other in gone else other for other in each]
 
     def sorted(self) -> list[Kernel]:
         """An order that keeps all of it, as close to the given one as can be."""
