@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.ir import format_graph
+from graphc.ir import Node, format_graph
 from graphc.ops import structural as st
 from graphc.passes.simplify import simplify
 from graphc.types import GraphcError
@@ -293,6 +293,96 @@ class Generator:
             return gx.stop_gradient(x), self.bounds[x]
         return x.astype(self.dtype), self.bounds[x]
 
+    def axis(self, x):
+        return self.integer(0, x.ndim)
+
+    def rearranged(self):
+        """Pieces put together, repeated, turned."""
+        x = self.node()
+        if x.ndim == 0:
+            return gx.stack([x, -x]), self.bounds[x]
+        axis, b = self.axis(x), self.bounds[x]
+        kind = self.integer(0, 10)
+        if kind == 0:
+            others = [y for y in self.pool if y.dtype is x.dtype and self.replaced(y.shape, axis, 0) == self.replaced(x.shape, axis, 0)]
+            y = self.pick([y for y in others if y.ndim == x.ndim] or [x])
+            return gx.concatenate([x, y, x[::-1]], axis), max(b, self.bounds[y])
+        if kind == 1:
+            return gx.roll(x, self.integer(-3, 4), axis), b
+        if kind == 2:
+            return gx.tile(x, self.integer(1, 3)), b
+        if kind == 3:
+            return gx.repeat(x, [self.integer(0, 3) for _ in range(x.shape[axis])] if self.coin() else 2, axis), b
+        if kind == 4:
+            return gx.flip(x, axis), b
+        if kind == 5:
+            return gx.diff(x, axis=axis), 2 * b
+        if kind == 6 and x.ndim > 1:
+            return (gx.tril if self.coin() else gx.triu)(x, self.integer(-2, 3)), b
+        if kind == 7 and x.ndim > 1:
+            return gx.diagonal(x, self.integer(-1, 2)), b
+        if kind == 8 and x.shape[axis]:
+            return gx.split(x, [self.integer(0, x.shape[axis])], axis)[self.integer(0, 2)], b
+        return gx.pad(x, 1, constant_values=self.integer(-2, 3)), max(b, 2)
+
+    def running(self):
+        """What goes along an axis in order: running sums and products, sorting."""
+        x = self.node()
+        if x.ndim == 0:
+            return None
+        axis, b = self.axis(x), self.bounds[x]
+        kind = self.integer(0, 4)
+        if kind == 0:
+            return gx.cumsum(x, axis), b * max(x.shape[axis], 1)
+        if kind == 1:
+            return gx.cumprod(gx.sign(x), axis), 1
+        if kind == 2:
+            return gx.sort(x, axis), b
+        return gx.argsort(x, axis), x.shape[axis]
+
+    def indexed(self):
+        """Elements picked and changed by arrays of indices, known when the graph is built or only when it runs."""
+        x = self.node()
+        if x.ndim == 0 or 0 in x.shape:
+            return None
+        first = x.shape[0]
+        index = self.rng.integers(-first, first, self.integer(0, 6))
+        if self.coin():
+            source = gx.ravel(self.node())[:5]
+            index = gx.clip(source.astype("int32"), -first, first - 1)
+        key = (index, *([slice(None, None, self.pick([1, -1, 2]))] if x.ndim > 1 and self.coin() else []))
+        if x.ndim > 1 and self.coin(0.3) and not isinstance(index, Node):
+            key = (index, self.rng.integers(-x.shape[1], x.shape[1], len(index)))
+        key = key if len(key) > 1 else key[0]
+        kind = self.integer(0, 3)
+        picked = x[key]
+        if kind == 0:
+            return picked, self.bounds[x]
+        value = picked * 2 + 1 if self.coin() else gx.constant(self.integer(-2, 3)).astype(str(x.dtype))
+        bound = 2 * self.bounds[x] + 2
+        if kind == 1:
+            return x.at[key].set(value), bound
+        return x.at[key].add(value), self.bounds[x] + bound * max(picked.size, 1)
+
+    def whole(self):
+        """Functions of whole numbers."""
+        x = self.node()
+        b, k = self.bounds[x], self.pick([-3, -2, 2, 3])
+        kind = self.integer(0, 7)
+        if kind == 0:
+            return gx.remainder(x, k), 3
+        if kind == 1:
+            return gx.fmod(x, k), 3
+        if kind == 2:
+            return gx.floor_divide(x, k), b
+        if kind == 3:
+            return gx.clip(x, -2, 2), 2
+        if kind == 4:
+            return gx.logical_and(x > 0, gx.not_equal(x, k)).astype(self.dtype), 1
+        if kind == 5:
+            return gx.copysign(x.astype(self.dtype), -1.0), b
+        return gx.count_nonzero(x, axis=None if self.coin() or not x.ndim else self.axis(x)), max(x.size, 1)
+
     # --- what is asked for ----------------------------------------------------------------------------
     def finish(self):
         outputs = {}
@@ -346,7 +436,7 @@ class Generator:
 
 KINDS, WEIGHTS = zip(*{
     "unary": 3, "binary": 6, "reduction": 4, "arg": 1, "gather": 2, "permute": 2, "reshape": 2,
-    "slice": 2, "pad": 1, "spread": 1, "product": 4, "convert": 1,
+    "slice": 2, "pad": 1, "spread": 1, "product": 4, "convert": 1, "rearranged": 3, "running": 2, "indexed": 3, "whole": 2,
 }.items(), strict=True)  # fmt: skip
 WEIGHTS = tuple(weight / sum(WEIGHTS) for weight in WEIGHTS)
 
