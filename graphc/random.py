@@ -18,7 +18,18 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import Node
-from graphc.ops.pointwise import as_node, bitwise_and, cast, cos_turns_, less, log, remainder, right_shift, sqrt
+from graphc.ops.pointwise import (
+    as_node,
+    bitwise_and,
+    cast,
+    cos_turns_,
+    less,
+    less_equal,
+    log,
+    remainder,
+    right_shift,
+    sqrt,
+)
 from graphc.ops.random import philox
 from graphc.ops.structural import broadcast_to, constant
 from graphc.types import FLOAT32, FLOAT64, INT32, INT64, DType, DTypeError, GraphError, dtype_of, shape_of
@@ -118,7 +129,7 @@ def normal(shape: Any = (), mean: Any = 0.0, std: Any = 1.0, dtype: Any = "float
 def bernoulli(p: Any = 0.5, shape: Any = None, *, seed: int | None = None) -> Node:
     """True with probability ``p``, a number or a node that broadcasts to ``shape`` (without one, its own); a bool node.
 
-    Exact to 2**-24 (2**-53 for a float64 node): never true for 0, always for 1. No gradient goes to ``p``.
+    Exact to 2**-32, for a float32 node to 2**-24: never true for 0, always for 1. No gradient goes to ``p``.
 
     >>> import graphc as gx
     >>> gx.evaluate(gx.random.bernoulli(1.0, (3,))).tolist()
@@ -129,7 +140,11 @@ def bernoulli(p: Any = 0.5, shape: Any = None, *, seed: int | None = None) -> No
     chance = as_node(p)
     dtype = chance.dtype if chance.dtype.is_float else FLOAT32
     extents = chance.shape if shape is None else shape_of(shape)
-    return less(_unit(_bits(_key(seed), extents, dtype), dtype), _fitting(chance, extents, dtype))
+    bits = _bits(_key(seed), extents, dtype)
+    if isinstance(p, Node) or chance.shape:
+        return less(_unit(bits, dtype), _fitting(chance, extents, dtype))
+    below = round(float(p) * 2**32) - 2**31  # of the ints from -2**31 on
+    return less_equal(bits, below - 1) if below > -(2**31) else less(bits, below)
 
 
 def integers(low: int, high: int, shape: Any = (), dtype: Any = "int32", *, seed: int | None = None) -> Node:

@@ -77,6 +77,10 @@ process = gx.train_step(misfit + 1e-3 * order, gx.optim.SGD(1e-4), name="process
 for _ in range(3):
     process(at=rng.standard_normal((45, 2)).astype("f"), targets=rng.standard_normal((45, 3)).astype("f"))
 state.update(scale.value.tobytes() + noise.value.tobytes())
+weights = gx.parameter("weights", rng.standard_normal((40, 30)))
+hidden = gx.nn.dropout(gx.nn.relu(gx.random.normal((1200, 40)) @ weights), 0.3)
+noisy = gx.train_step(gx.mean(gx.square(hidden - gx.random.uniform((1200, 30)))), gx.optim.SGD(0.1), name="noisy", threads=threads)
+state.update(noisy.run(3).tobytes() + weights.value.tobytes())
 print(state.hexdigest(), "int threads" in large.c_source and "int threads" in logreg.c_source)
 """
 

@@ -218,6 +218,19 @@ def pointwise(f):
     return outputs, {}
 
 
+def draws(f):
+    """Draws of all kinds and of few and many elements; a net with dropout; a parameter that walks at random."""
+    draw, outputs = gx.random, []
+    for shape in ((), (1,), (6,), (3, 5), (70, 301)):
+        outputs += [draw.uniform(shape), draw.uniform(shape, -1, 3, "float64"), draw.normal(shape), draw.normal(shape, 2, 3, "float64")]
+        outputs += [draw.bernoulli(0.3, shape), draw.integers(-3, 9, shape), draw.integers(0, 2**40, shape, "int64")]
+    x, (W, b), (V, c) = f.input("x", (9, 20)), dense(f, "hidden", 20, 30), dense(f, "out", 30, 4)
+    drop = gx.nn.dropout
+    loss = gx.mean(gx.square(drop(gx.nn.relu(drop(x, 0.2) @ W + b)) @ V + c))
+    walk = f.parameter("walk", (5,))
+    return [*outputs, loss], {walk: walk + draw.normal((5,)), **trained(loss, [W, b, V, c])}
+
+
 def names(f):
     """What a user may call things, and C may not."""
     strange = """int restrict args i arena exp NAN x y x_y gx_ ä 1x __x int32_t class linux sqrtf memcpy INT32_MAX
@@ -230,7 +243,7 @@ def names(f):
 
 
 PROGRAMS = (
-    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, linear_algebra, pointwise, names
+    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, linear_algebra, pointwise, draws, names
 )  # fmt: skip
 
 

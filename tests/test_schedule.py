@@ -27,6 +27,24 @@ def test_a_net_is_a_few_kernels():
     assert "copy" not in kinds
 
 
+def test_dropout_is_the_bits_and_no_other_pass():
+    """The bits of a mask are drawn once, and applied in the kernels that there are anyway, forward and backward."""
+    W, V = gx.parameter("W", np.ones((64, 32))), gx.parameter("V", np.ones((32, 10)))
+    X, labels = gx.input("X", (16, 64)), gx.input("labels", (16,), dtype="int32")
+
+    def kernels(p):
+        hidden = gx.nn.dropout(gx.nn.relu(gx.nn.dropout(X, p) @ W), p)
+        loss = gx.mean(gx.nn.softmax_cross_entropy(hidden @ V, labels))
+        return gx.train_step(loss, gx.optim.SGD(0.1), name="net").kernels
+
+    without, masked = kernels(0), kernels(0.5)
+    assert [kernel.kind for kernel in masked].count("contraction") == [kernel.kind for kernel in without].count("contraction") == 5
+    assert sorted({k.name for k in masked} - {k.name for k in without}) == ["bits", "bits_2", "new_random.step"]
+    x, g = gx.input("x", (50, 60)), gx.input("g", (50, 60))
+    y = gx.nn.dropout(gx.tanh(x), 0.3)
+    assert [k.name for k in gx.compile([x, g], [y, gx.vjp(y, x, g)]).kernels] == ["bits", "new_random.step", "output_1"]
+
+
 def test_in_place_where_the_old_value_is_not_needed():
     W, V = gx.parameter("W", np.ones((3, 3))), gx.parameter("V", np.ones((3, 3)))
     assert set(schedule([], {W: W - 0.1 * W}).aliases.values()) == {"W"}

@@ -530,10 +530,10 @@ class Namer:
             inside = {arg for scalar in order if scalar.op == "guard" for arg in scalar.args}
             chosen: set[Scalar] = set()  # what is computed on one branch of a choice only
             for scalar in reversed(order):
-                if scalar.op == "where":
-                    chosen.update(scalar.args[1:])
-                elif scalar in chosen and scalar.op != "guard":
+                if scalar in chosen and scalar.op != "guard":
                     chosen.update(scalar.args)
+                elif scalar.op == "where":
+                    chosen.update(scalar.args[1:])
             before: list[Line] = []
             body: list[Line] = []
             for scalar in order:
