@@ -60,8 +60,8 @@ __all__ = ["Emitted", "emit"]
 LARGEST = 2**31 - 2**16
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
-# Rows up to this length are sorted by insertion, longer ones by digits.
-SHORT_ROW = 48
+# Rows up to this length are sorted by counting what comes before each element, longer ones by digits.
+SHORT_ROW = 64
 # The lanes of so many bytes of rounds are kept, to be added up together.
 ROWS_BYTES = 4096
 # Loops shorter than this many elementary operations are never shared among threads.
