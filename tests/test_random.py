@@ -397,6 +397,24 @@ def test_dropout_in_a_net_that_learns():
     assert test(xs, ys) < 0.5 * before
 
 
+def test_dropout_in_attention():
+    """Of the weights, which values that are the identity show; the gradient is that of the weights that are left."""
+    q, k = gx.parameter("q", np.linspace(-1, 1, 2 * 40 * 8).reshape(2, 40, 8)), gx.input("k", (2, 50, 8))
+    ks = np.random.default_rng(0).normal(size=(2, 50, 8))
+    attend = gx.nn.scaled_dot_product_attention
+    whole, some = (attend(q, k, np.eye(50), dropout_p=p, seed=1) for p in (0.0, 0.25))
+    assert attend(q, k, np.eye(50)) is whole
+    all_weights, left = gx.compile([k], [whole, some])(ks)
+    kept = left != 0
+    np.testing.assert_allclose(left, np.where(kept, all_weights / 0.75, 0), rtol=1e-5)
+    assert abs(kept.mean() - 0.75) < 4 * math.sqrt(0.1875 / kept.size)
+    for options in ({"is_causal": True}, {"attn_mask": np.tri(40, 50, 3, dtype=bool)}):
+        value = gx.sum(gx.sin(attend(q, k, np.ones((50, 3)) * [1, 2, 3], dropout_p=0.25, **options)))
+        assert gx.check_grad(value, at={"k": ks}, show=False).ok
+    with pytest.raises(GraphError, match="between 0 and 1"):
+        attend(q, k, k, dropout_p=1.5)
+
+
 @pytest.mark.parametrize(
     ("error", "build"),
     [

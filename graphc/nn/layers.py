@@ -11,6 +11,7 @@ from graphc import frontend as fe
 from graphc.frontend.indexing import as_index, spread_over, within
 from graphc.ir import Node, Parameter
 from graphc.nn.activations import as_float, softmax
+from graphc.nn.dropout import dropout
 from graphc.ops.gather import gather
 from graphc.ops.pointwise import as_node, cast, divide, equal, exp, less_equal, sqrt, where
 from graphc.ops.structural import iota, stop_gradient
@@ -154,13 +155,15 @@ def batch_norm(
 
 # --- attention ----------------------------------------------------------------------------------------
 def scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, attn_mask: Any = None, *, is_causal: bool = False, scale: float | None = None
-) -> Node:
+    q: Any, k: Any, v: Any, attn_mask: Any = None, *,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, seed: int | None = None,
+) -> Node:  # fmt: skip
     """``softmax(q @ k.T * scale + mask) @ v``: q (..., length, dim), k (..., keys, dim), v (..., keys, values).
 
     The leading axes (batch, heads) broadcast; the result is (..., length, values). attn_mask broadcasts to (..., length,
     keys): bool, True where a key takes part, or floats that are added. A query without any key gives zeros.
-    is_causal: query i sees the keys 0 to i. scale: ``1 / sqrt(dim)`` unless given.
+    is_causal: query i sees the keys 0 to i. scale: ``1 / sqrt(dim)`` unless given. dropout_p: with this probability a weight
+    is left out (:func:`dropout`, with ``seed``); there is no ``training=``, so give 0 where nothing is trained.
 
     Vaswani et al., *Attention Is All You Need*, 2017.
     """
@@ -177,17 +180,20 @@ def scaled_dot_product_attention(
     scores = fe.matmul(queries, turned) * factor
     if is_causal:
         seen = less_equal(iota(keys.shape[-2]), fe.expand_dims(iota(queries.shape[-2]), -1))
-        return fe.matmul(softmax(where(seen, scores, -math.inf)), values)
-    if attn_mask is None:
-        return fe.matmul(softmax(scores), values)
-    mask = as_node(attn_mask)
-    if mask.dtype is BOOL:
-        scores = where(mask, scores, -math.inf)
-    elif mask.dtype.is_float:
-        scores = scores + cast(mask, scores.dtype)
+        weights = softmax(where(seen, scores, -math.inf))
+    elif attn_mask is None:
+        weights = softmax(scores)
     else:
-        raise DTypeError(f"scaled_dot_product_attention: attn_mask must be bool or float, got {mask.dtype}")
-    return fe.matmul(_softmax_or_zeros(scores), values)
+        weights = _softmax_or_zeros(_masked(scores, as_node(attn_mask)))
+    return fe.matmul(dropout(weights, dropout_p, seed=seed), values)
+
+
+def _masked(scores: Node, mask: Node) -> Node:
+    if mask.dtype is BOOL:
+        return where(mask, scores, -math.inf)
+    if mask.dtype.is_float:
+        return scores + cast(mask, scores.dtype)
+    raise DTypeError(f"scaled_dot_product_attention: attn_mask must be bool or float, got {mask.dtype}")
 
 
 def _softmax_or_zeros(scores: Node) -> Node:
