@@ -803,9 +803,10 @@ class _Emitter:
 
     @staticmethod
     def added_by_rows(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
-        """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together."""
+        """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together; not where a round
+        stores its result, which is not known yet."""
         small = kernel.strip * a.lanes * a.dtype.itemsize <= ROWS_BYTES
-        one_sum = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block)
+        one_sum = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block or stage.after)
         return small and one_sum and a.kind in ("sum", "dot") and a.dtype.is_float and a.name in kernel.handed
 
     @staticmethod

@@ -105,6 +105,25 @@ def test_rows_of_a_strip_are_added_up_together_and_their_columns_in_registers():
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-4)
 
 
+def test_sums_of_rows_that_are_results_too():
+    """A sum that is stored is not left to the fold over the rows of a strip, which comes after the store."""
+    x, q = gx.input("x", (40, 31), "float64"), gx.input("q", (40,), "float64")
+    sums = gx.sum(x, 1)
+    outputs = [sums, gx.sum(gx.exp(sums) * q)]
+    given = {x: np.random.default_rng(0).normal(size=(40, 31)), q: np.arange(40.0)}
+    for got, want in zip(gx.compile([x, q], outputs, name="rows")(*given.values()), gx.evaluate(outputs, given), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_what_the_end_of_a_kernel_keeps_has_no_place_in_a_strip():
+    """The sum of q runs in lanes, a round of a strip each; what follows from it, after the rounds, does not."""
+    x, q = gx.input("x", (7, 17), "float64"), gx.input("q", (17,), "float64")
+    node = gx.outer(gx.tanh(x @ q + gx.sum(q)), q)
+    rng = np.random.default_rng(0)
+    given = {x: rng.normal(size=(7, 17)), q: rng.normal(size=17)}
+    np.testing.assert_allclose(gx.compile([x, q], node, name="end")(*given.values()), gx.evaluate(node, given), rtol=1e-12)
+
+
 # --- fusion holds: the number of passes -------------------------------------------------------------------
 def test_layer_norm_is_one_pass_forward_and_backward():
     x, c, w, b = gx.input("x", (64, 512)), gx.input("c", (64, 512)), gx.input("w", (512,)), gx.input("b", (512,))

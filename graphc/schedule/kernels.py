@@ -127,7 +127,7 @@ class LoopKernel:
     """Loops over ``outer``; in each round all ``stages``. Accumulators outlive the rounds; ``final`` runs once at the end.
 
     before: values that do not depend on the round. buffers: arrays that hold what one stage of a round leaves to the
-    next; results: arrays of running results.
+    next; results: arrays of running results, and those that one stage of ``final`` leaves to the next.
     strip: so many rounds go through each stage together, so that what happens once a round can run side by side; then
     buffers, and the values in ``handed``, which one stage leaves to another, have a place for each of these rounds.
     """

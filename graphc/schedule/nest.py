@@ -346,10 +346,11 @@ class _Loops:
         return bool(item.loops) and self.read_later(item)
 
     def buffer(self, item: _Placed) -> None:
-        """A row buffer for the elements of one round."""
+        """A row buffer for the elements of one round; after the rounds there is one for all."""
         name, equation = item.member.equation.name, item.member.equation
         shape = tuple(equation.axes[axis] for axis in live(equation) if axis not in item.member.align)
-        self.kernel.buffers[name] = TensorType(shape, equation.dtype)
+        arrays = self.kernel.results if item.member.part == "after" else self.kernel.buffers
+        arrays[name] = TensorType(shape, equation.dtype)
         self.body.buffers[name] = lambda read: load(name, equation.dtype, self.buffer_offset(item, read.index))
 
     @staticmethod

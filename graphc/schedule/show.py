@@ -47,7 +47,8 @@ class _Printer:
 
     def __init__(self, schedule: Schedule, kernel: Kernel) -> None:
         self.aliases = schedule.aliases
-        self.types: dict[str, TensorType] = {**schedule.types, **getattr(kernel, "buffers", {})}
+        arrays = {**kernel.buffers, **kernel.results} if isinstance(kernel, LoopKernel) else {}
+        self.types: dict[str, TensorType] = {**schedule.types, **arrays}
 
     def element(self, tensor: str, index: Index) -> str:
         name = self.aliases.get(tensor, tensor)
