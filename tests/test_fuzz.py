@@ -293,6 +293,29 @@ class Generator:
             return gx.stop_gradient(x), self.bounds[x]
         return x.astype(self.dtype), self.bounds[x]
 
+    def einsum(self):
+        """One to three operands, with labels that repeat, that several share, or that one of them has alone."""
+        operands, extents = [], []
+        for _ in range(self.integer(1, 4)):
+            x = self.small(self.node(floats=True), 2)
+            own = []
+            for extent in x.shape:
+                same = [label for label, other in enumerate(extents) if other == extent]
+                own.append(self.pick(same) if same and self.coin(0.6) else len(extents))
+                extents += [extent] * (own[-1] == len(extents))
+            operands += x, own
+        out = [int(label) for label in self.rng.permutation(len(extents)) if self.coin(0.4)]
+        bound = 2 ** (len(operands) // 2) * math.prod(max(extent, 1) for label, extent in enumerate(extents) if label not in out)
+        if bound > LIMIT or math.prod(extents) > 20 * SIZE:
+            return None
+        return gx.einsum(*operands, out), bound
+
+    def truth(self):
+        x = self.node()
+        axis = self.axis(x) if x.ndim and self.coin() else None
+        truths = self.pick([gx.equal, gx.less, gx.isclose])(x, self.integer(-2, 3))
+        return self.pick([gx.any, gx.all])(truths, axis, self.coin(0.3)).astype(self.dtype), 1
+
     def axis(self, x):
         return self.integer(0, x.ndim)
 
@@ -436,7 +459,7 @@ class Generator:
 
 KINDS, WEIGHTS = zip(*{
     "unary": 3, "binary": 6, "reduction": 4, "arg": 1, "gather": 2, "permute": 2, "reshape": 2,
-    "slice": 2, "pad": 1, "spread": 1, "product": 4, "convert": 1, "rearranged": 3, "running": 2, "indexed": 3, "whole": 2,
+    "slice": 2, "pad": 1, "spread": 1, "product": 4, "convert": 1, "rearranged": 3, "einsum": 2, "truth": 1, "running": 2, "indexed": 3, "whole": 2,
 }.items(), strict=True)  # fmt: skip
 WEIGHTS = tuple(weight / sum(WEIGHTS) for weight in WEIGHTS)
 
