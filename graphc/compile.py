@@ -376,7 +376,8 @@ def digest(graph: Graph) -> str:
         os.cpu_count(),
     )
     names = [(number[g], number[node]) for g, node in graph.cotangents]
-    state.update(repr((graph.name, head, tail, names)).encode())
+    bounds = [(t.value.min().item(), t.value.max().item()) for t in graph.tables if t.dtype.is_int]  # may spare a check
+    state.update(repr((graph.name, head, tail, names, bounds)).encode())
     return state.hexdigest()
 
 

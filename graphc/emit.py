@@ -505,7 +505,8 @@ class _Emitter:
         contractions = [f.contraction for f in functions if f.contraction is not None]
         texts = [line for f in functions for line in self.texts(f)]
         used = helpers_used(texts)
-        tables = [self.table(name) for name in self.constants]
+        read = {name for kernel in kernels for name in reads_of(kernel)}
+        tables = [self.table(name) for name in self.constants if name in read]
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
         helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)), short=SHORT_ROW)

@@ -24,7 +24,8 @@ def stages(graph: Graph) -> tuple[list[Node], Program, Schedule]:
     verify(results)
     outputs = list(zip(graph.output_names, results[:count], strict=True))
     updates = [(parameter, new) for (parameter, _), new in zip(graph.updates, results[count:], strict=True)]
-    program = lower(function_name(graph.name), outputs, updates, dict(zip(trail[::2], trail[1::2], strict=True)))
+    cotangents = dict(zip(trail[::2], trail[1::2], strict=True))
+    program = lower(function_name(graph.name), outputs, updates, cotangents, graph.tables)
     verify_program(program)
     return results, program, schedule(program)
 

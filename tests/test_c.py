@@ -242,8 +242,23 @@ def names(f):
     return {"int": total, "x y": gx.sum(total), "double": W * 2}, {W: W + 1}
 
 
+def indexing(f):
+    """Indices of both dtypes, pairs of them, from the end, in tables large and small; scatters of all kinds, in place and of few rows."""
+    x, i, j = f.input("x", (40, 7)), f.input("i", (9,), "int32", below=40), f.input("j", (9,), "int64", value=np.arange(9) - 7)
+    v, n = f.input("v", (9, 7)), f.input("n", (12,), "int32", below=12)
+    table, counts, rows = f.parameter("table", (40, 7)), f.parameter("counts", (40, 7), "float64"), f.parameter("rows", (200, 3))
+    known, many = np.array([5, -1, 5, 0]), np.random.default_rng(1).integers(-40, 40, 300)
+    outputs = [x[i], x[i, j], x[:, j[:2], None], x[known, ::2], x[many] @ x.T[:, known], x[i][j] * 2, gx.take(x[None], i), gx.one_hot(n, 5)]
+    outputs += [getattr(x.at[i], kind)(v) for kind in ("set", "add", "multiply", "max", "min")]
+    outputs += [x.at[i, j].add(v[:, 0]), x.at[1:, known[:3]].set(1), n.at[n].add(n), x.at[:, ::-2].multiply(x[:, :4]), x.at[many].add(1)]
+    total = gx.sum(gx.sin(x[i, j]) * v[:, 1]) + gx.sum(x.at[i].set(v) ** 2) + gx.sum(x[many] ** 3) + gx.sum(x.at[i].multiply(v) * x[::-1])
+    outputs += [*gx.grad(total, [x, v]), gx.grad(gx.sum(x[i] ** 2 * v), x)]
+    learnt = gx.grad(gx.sum(gx.square(rows[i] - v[:, :3])), rows)
+    return outputs, {table: table.at[i].add(v), counts: (counts * 0.5).at[j, 0].min(x[0, 0]), rows: rows - 0.1 * learnt}
+
+
 PROGRAMS = (
-    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, linear_algebra, pointwise, draws, names
+    product, digits, large_net, adaptive, activations, wide_softmax, movement, whole_numbers, reductions, products, sorting, indexing, linear_algebra, pointwise, draws, names
 )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_functions_pick_what_numpys_pick(dtype):
         "along flat": gx.take_along_axis(x, flat.ravel(), None), "along a row": gx.take_along_axis(x[:1], j, 1),
         "choose": gx.choose(i % 3, [numbers[0][:3, :2], numbers[1][:3, :2], x[2, :3, :2]]), "choose known": gx.choose(B % 2, [x[0, 0, 0], True]),
         "select": gx.select([x[0] > 1, x[1] > 0], [x[0], x[1]], x[2]), "select default": gx.select([x > 0], [x], values.dtype.type(0).item()),
-        "one hot": gx.one_hot(i, 3, dtype), "one hot known": gx.one_hot(B, 3, dtype),
+        "one hot": gx.nn.one_hot(i, 3, dtype), "one hot known": gx.one_hot(B, 3, dtype),
     }  # fmt: skip
     hot = (B[..., None] == np.arange(3)).astype(dtype)
     wanted = {
@@ -471,3 +471,16 @@ def test_two_tables_that_learn_from_each_other_keep_their_old_values():
         tables[backend] = a.value, b.value
     for mine, wanted in zip(*tables.values(), strict=True):
         np.testing.assert_array_equal(mine, wanted)
+
+
+def test_known_indices_are_not_checked_again():
+    """Not those of a large table either, which is data and not C text."""
+    x = gx.input("x", (500, 3))
+    picks = RNG.integers(-500, 500, 2000)
+    f = gx.compile([x], [x[picks], gx.grad(gx.sum(x[picks] ** 2), x)])
+    assert not [kernel for kernel in f.kernels if kernel.kind == "check"]
+    assert "gx_from_end" not in f.c_source
+    values = RNG.normal(size=(500, 3)).astype("f")
+    rows, gradient = f(values)
+    np.testing.assert_array_equal(rows, values[picks])
+    np.testing.assert_allclose(gradient, 2 * values * np.bincount(picks % 500, minlength=500)[:, None], rtol=1e-5)

@@ -44,17 +44,20 @@ def lower(
     outputs: Sequence[tuple[str, Node]],
     updates: Sequence[tuple[Parameter, Node]] = (),
     cotangents: Mapping[Node, Node] | None = None,
+    tables: Sequence[Parameter] = (),
 ) -> Program:
     """The equations of a graph: ``outputs`` by name, and the new value of each updated parameter.
 
     cotangents: from a gradient to the node that it belongs to; it is named ``d_`` and the name of that.
+    tables: parameters that are large constants.
     """
-    return _Lowering(cotangents or {}).run(name, outputs, updates)
+    return _Lowering(cotangents or {}, {str(table.name): table.value for table in tables}).run(name, outputs, updates)
 
 
 @dataclass
 class _Lowering:
     cotangents: Mapping[Node, Node]
+    tables: Mapping[str, Array]
     labels: dict[Node, str] = field(default_factory=dict)
     views: dict[Node, Operand] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
@@ -214,8 +217,9 @@ class _Lowering:
 
     def known_bounds(self, tensor: str) -> tuple[int, int]:
         """What the values of an integer tensor are known to lie between."""
-        if tensor in self.constants and self.constants[tensor].size:
-            return int(self.constants[tensor].min()), int(self.constants[tensor].max())
+        known = self.constants.get(tensor, self.tables.get(tensor))
+        if known is not None and known.size:
+            return int(known.min()), int(known.max())
         equation = self.defined.get(tensor)
         if equation and equation.op in ("argmax", "argmin", "argsort"):
             return 0, equation.axes[-1] - 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc import frontend as fe
-from graphc.frontend.indexing import as_index, spread_over, within
+from graphc.frontend.indexing import as_index, one_hot, spread_over, within
 from graphc.ir import Node, Parameter
 from graphc.nn.activations import as_float, softmax
 from graphc.nn.dropout import dropout
@@ -17,7 +17,7 @@ from graphc.ops.pointwise import as_node, cast, divide, equal, exp, less_equal, 
 from graphc.ops.structural import iota, stop_gradient
 from graphc.types import BOOL, DTypeError, GraphError, ShapeError, shape_of
 
-__all__ = ["batch_norm", "embedding", "layer_norm", "linear", "rms_norm", "scaled_dot_product_attention"]
+__all__ = ["batch_norm", "embedding", "layer_norm", "linear", "one_hot", "rms_norm", "scaled_dot_product_attention"]
 
 
 # --- linear, embedding ------------------------------------------------------------------------------------
