@@ -45,6 +45,20 @@ def test_dropout_is_the_bits_and_no_other_pass():
     assert [k.name for k in gx.compile([x, g], [y, gx.vjp(y, x, g)]).kernels] == ["bits", "new_random.step", "output_1"]
 
 
+def test_an_element_of_a_row_buffer_is_read_in_each_round():
+    """At a fixed place of the row, twice: not a value that is the same in every round."""
+    x = gx.input("x", (40, 2))
+    row = gx.exp(x) * x + 1
+    area = row[:, 0] * row[:, 1]
+    total = gx.sum(gx.square(row), 1)
+    outputs = [gx.where((total > area)[:, None], row, x), gx.log(total) + area * area]
+    value = np.random.default_rng(0).normal(size=(40, 2)).astype("f")
+    native, reference = (gx.compile([x], outputs, backend=backend) for backend in ("native", "numpy"))
+    assert len(native.kernels) == 1
+    for got, wanted in zip(native(value), reference(value), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_in_place_where_the_old_value_is_not_needed():
     W, V = gx.parameter("W", np.ones((3, 3))), gx.parameter("V", np.ones((3, 3)))
     assert set(schedule([], {W: W - 0.1 * W}).aliases.values()) == {"W"}

@@ -351,7 +351,13 @@ class _Loops:
         shape = tuple(equation.axes[axis] for axis in live(equation) if axis not in item.member.align)
         arrays = self.kernel.results if item.member.part == "after" else self.kernel.buffers
         arrays[name] = TensorType(shape, equation.dtype)
-        self.body.buffers[name] = lambda read: load(name, equation.dtype, self.buffer_offset(item, read.index))
+        rounds = self.body.rounds  # an element is another one in each round, wherever in the row it lies
+
+        def element(read: Load) -> Scalar:
+            value = load(name, equation.dtype, self.buffer_offset(item, read.index))
+            return replace(value, variables=value.variables | rounds)
+
+        self.body.buffers[name] = element
 
     @staticmethod
     def buffer_offset(item: _Placed, index: Sequence[Index]) -> Index:
