@@ -16,6 +16,7 @@ SAYS = {
     "curve_fit": ["ok", "exp("],
     "gaussian_process": ["noise 0.2", "in truth"],
     "linear_classifier": ["softmax", "hinge"],
+    "sampler": ["74% of the proposals", "x: mean", "y: mean"],
     "two_layer_net": ["accuracy"],
 }
 
