@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from random import Random
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -484,3 +487,142 @@ def test_known_indices_are_not_checked_again():
     rows, gradient = f(values)
     np.testing.assert_array_equal(rows, values[picks])
     np.testing.assert_allclose(gradient, 2 * values * np.bincount(picks % 500, minlength=500)[:, None], rtol=1e-5)
+
+
+# --- strange programs --------------------------------------------------------------------------------------------
+class Strange:
+    """A random program of indexing and movement, built and computed in NumPy side by side; all numbers are small integers.
+
+    ``node`` and ``value`` are affine in ``x``; ``function`` is the same in NumPy.
+    """
+
+    def __init__(self, random, number):
+        self.random, self.number = random, number
+        shape = self.shape()
+        self.x = gx.input(f"x{number}", shape, "float64")
+        self.inputs = {self.x: self.numbers(shape)}
+        self.node, self.moves, self.text = self.x, [], [f"x{shape}"]
+        for _ in range(random.randint(1, 5)):
+            getattr(self, random.choice(["key", "key", "key", "at", "at", "along", "turned", "repeated", "product", "added"]))()
+        self.scale = self.numbers(self.node.shape)
+
+    def numbers(self, shape, low=-3, high=3):
+        return np.array([self.random.randint(low, high) for _ in range(int(np.prod(shape)))], "float64").reshape(shape)
+
+    def shape(self):
+        return tuple(self.random.choice([1, 2, 3, 4, 5, 7]) for _ in range(self.random.randint(1, 4)))
+
+    def given(self, array, dtype=None):
+        """An array as it is, or an input."""
+        if self.random.random() < 0.4:
+            return array
+        node = gx.input(f"i{self.number}_{len(self.inputs)}", array.shape, dtype or self.random.choice(["int32", "int64"]))
+        self.inputs[node] = array
+        return node
+
+    def indices(self, shape, extent):
+        return self.numbers(shape, -extent, extent - 1).astype(int)
+
+    def random_key(self):
+        """A key with some arrays, and the same in NumPy's arrays."""
+        shape = self.node.shape
+        common = self.random.choice([(), (1,), (2,), (3,), (2, 3), (0,)])
+        mine, numpys = [], []
+        axes = self.random.randint(0, len(shape))
+        dots = self.random.choice([None, self.random.randint(0, axes)])
+        used = list(range(axes)) if dots is None else [*range(dots), *range(len(shape) - axes + dots, len(shape))]
+        for place, axis in enumerate(used):
+            if place == dots:
+                mine.append(...)
+                numpys.append(...)
+            kind, extent = self.random.random(), shape[axis]
+            if kind < 0.5 and extent:
+                array = self.indices(self.random.choice([common, common[-1:], ()]), extent)
+                mine.append(self.given(array))
+                numpys.append(array)
+            elif kind < 0.6 and extent:
+                mine.append(int(self.indices((), extent)))
+                numpys.append(mine[-1])
+            else:
+                step = self.random.choice([None, 1, 2, -1, -2])
+                ends = [self.random.choice([None, self.random.randint(-extent, extent)]) for _ in range(2)]
+                mine.append(slice(*ends, step))
+                numpys.append(mine[-1])
+            if self.random.random() < 0.15:
+                mine.append(None)
+                numpys.append(None)
+        return tuple(mine), tuple(numpys)
+
+    def become(self, node, move, text):
+        if node.size <= 3000 and node.ndim <= 6:
+            self.node = node
+            self.moves.append(move)
+            self.text.append(text)
+
+    def key(self):
+        key, same = self.random_key()
+        self.become(self.node[key], lambda y: y[same], f"[{same}]")
+
+    def at(self):
+        key, same = self.random_key()
+        kind = self.random.choice(["set", "add"])
+        v = self.numbers(self.node[key].shape)
+
+        def move(y):
+            y = np.array(y)
+            METHODS[kind](y, same, v)
+            return y
+
+        self.become(getattr(self.node.at[key], kind)(self.given(v, "float64")), move, f".at[{same}].{kind}({v.tolist()})")
+
+    def along(self):
+        if self.node.ndim and self.node.size:
+            axis = self.random.randrange(self.node.ndim)
+            shape = list(self.node.shape)
+            shape[axis] = self.random.randint(1, 4)
+            array = self.indices(shape, self.node.shape[axis])
+            self.become(gx.take_along_axis(self.node, self.given(array), axis), lambda y: np.take_along_axis(y, array, axis), f"along {axis} {array.tolist()}")
+
+    def turned(self):
+        order = self.random.sample(range(self.node.ndim), self.node.ndim)
+        self.become(gx.transpose(self.node, order), lambda y: np.transpose(y, order), f"transposed {order}")
+
+    def repeated(self):
+        shape = (self.random.randint(1, 3), *self.node.shape)
+        self.become(gx.broadcast_to(self.node, shape), lambda y: np.broadcast_to(y, shape), f"broadcast {shape}")
+
+    def product(self):
+        if self.node.ndim:
+            other = self.numbers((self.node.shape[-1], self.random.randint(1, 4)), -1, 1)
+            self.become(self.node @ self.given(other, "float64"), lambda y: y @ other, f"@ {other.tolist()}")
+
+    def added(self):
+        self.become(self.node + self.node[..., ::-1] if self.node.ndim else self.node * 2, lambda y: y + y[..., ::-1] if y.ndim else y * 2, "with itself reversed")
+
+    def function(self, x):
+        for move in self.moves:
+            x = move(x)
+        return np.asarray(x)
+
+    def __repr__(self):
+        return " ".join(self.text)
+
+
+@hypothesis.settings(max_examples=int(os.environ.get("GRAPHC_STRANGE", "10")), derandomize=True, deadline=None)
+@hypothesis.given(hypothesis.strategies.integers(0, 2**32 - 1))
+def test_strange_programs(seed):
+    """Values are NumPy's, and the gradient is the transpose of the function: <u, A d> = <A' u, d>, exactly."""
+    random = Random(seed)
+    programs = [Strange(random, number) for number in range(8)]
+    outputs = {}
+    for program in programs:
+        outputs[f"y{program.number}"] = program.node
+        outputs[f"g{program.number}"] = gx.grad(gx.sum(program.node * program.scale), program.x)
+    feeds = {node: value for program in programs for node, value in program.inputs.items()}
+    got = gx.compile(list(feeds), outputs)(**{node.name: value for node, value in feeds.items()})
+    for program in programs:
+        x = program.inputs[program.x]
+        np.testing.assert_array_equal(got[f"y{program.number}"], program.function(x), err_msg=repr(program))
+        d = program.numbers(x.shape)
+        slope = np.sum(program.scale * (program.function(x + d) - program.function(x)))
+        assert np.sum(got[f"g{program.number}"] * d) == slope, program
