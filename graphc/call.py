@@ -14,7 +14,6 @@ and for everything else calls the long one, before anything has happened.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
@@ -204,6 +203,8 @@ class Caller:
             raise InputTypeError(f"{self.name} takes {len(names)} inputs ({', '.join(names)}), got {len(args)}")
         for name in named:
             if name not in names:
+                import difflib  # only a mistake needs it
+
                 near = difflib.get_close_matches(name, names, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"its inputs are {', '.join(names) or 'none'}"
                 raise InputTypeError(f"{self.name} has no input {name!r}; {hint}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from graphc import enter, toolchain
@@ -24,7 +26,7 @@ from graphc.ops.structural import broadcast_to
 from graphc.passes.draws import counted
 from graphc.program import Form, KernelReport, NativeProgram, NumpyProgram, Program, Signature
 from graphc.runtime import Function
-from graphc.types import BOOL, DTypeError, GraphError, NameClashError, ShapeError, promote
+from graphc.types import BOOL, DTypeError, GraphcError, GraphError, NameClashError, ShapeError, promote
 
 if TYPE_CHECKING:
     from graphc.emit import Emitted
@@ -281,7 +283,8 @@ def _built(
     key = digest(graph) + (" timed" if timed else "")
     found = toolchain.recall(key, compiler, target)
     if found is None:
-        emitted = write_c(graph, compiler, target, timed=timed)
+        with _beside(partial(_ways, compiler, target)):
+            emitted = write_c(graph, compiler, target, timed=timed)
         openmp = emitted.threaded and compiler.openmp is not None
         library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=target, openmp=openmp)
         found = {
@@ -295,6 +298,22 @@ def _built(
         toolchain.remember(key, found, library=library, compiler=compiler, target=target)
         found["library"] = library
     return found
+
+
+@contextmanager
+def _beside(work: Callable[[], object]) -> Iterator[None]:
+    """Has ``work``, mostly a compiler's, done meanwhile; what is wrong with it whoever needs it will hear."""
+
+    def quietly() -> None:
+        with suppress(GraphcError):
+            work()
+
+    thread = Thread(target=quietly)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def write_c(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target, *, timed: bool = False) -> Emitted:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
@@ -31,7 +29,7 @@ def save(path: str | os.PathLike[str], source: Function | Mapping[str, Parameter
     with guarded(list(parameters.values())):
         arrays = {name: parameter.value.copy() for name, parameter in parameters.items()}
     data = _safetensors().save(arrays) if target.suffix == ".safetensors" else _to_npz(arrays)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         with open(beside, "xb") as file:
             file.write(data)
@@ -89,8 +87,10 @@ def _parameters(source: Any) -> dict[str, Parameter]:
 
 def _to_npz(arrays: Mapping[str, Array]) -> bytes:
     """What ``np.savez`` writes; it cannot take every name, and would pickle."""
+    from zipfile import ZipFile  # few programs save
+
     buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -98,8 +98,10 @@ def _to_npz(arrays: Mapping[str, Array]) -> bytes:
 
 
 def _from_npz(data: bytes) -> dict[str, Array]:
+    from zipfile import ZipFile
+
     arrays = {}
-    with zipfile.ZipFile(BytesIO(data)) as archive:
+    with ZipFile(BytesIO(data)) as archive:
         for name in archive.namelist():
             with archive.open(name) as member:
                 arrays[name.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)

@@ -34,7 +34,6 @@ import shutil
 import signal
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,8 +44,8 @@ from typing import Any, NamedTuple
 from graphc.types import CacheError, CompilationError, CompilerNotFoundError, GraphcError
 
 __all__ = [
-    "Compiler", "Target", "build", "cache_directory", "describe", "find_compiler", "recall", "remember",
-    "resolve_target",
+    "Compiler", "Target", "build", "cache_directory", "describe", "find_compiler", "recall", "recall_bytes",
+    "remember", "remember_bytes", "resolve_target",
 ]  # fmt: skip
 
 # No -ffast-math, ever: it reorders sums and forgets NaN. Contraction is off because a fused multiply-add is
@@ -231,6 +230,8 @@ def _stamp(*paths: str) -> str:
 
 def _probe(argv: tuple[str, ...], stamp: str) -> Compiler:
     """Try a compiler out; raises CompilerNotFoundError with its own words if it cannot make a library."""
+    import tempfile  # a warm start gets by without it
+
     with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
         Path(work, "probe.c").write_text(_PROBE)
 
@@ -308,6 +309,8 @@ def resolve_target(compiler: Compiler, name: str | None = None) -> Target:
 
 
 def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
+    import tempfile  # a warm start gets by without it
+
     with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
         Path(work, "empty.c").touch()
 
@@ -441,6 +444,8 @@ def build(
     if _verify(entry, key):
         return entry / library
 
+    import tempfile
+
     with _writing():
         work = Path(tempfile.mkdtemp(prefix=".building-", dir=_make(cache)))  # same disk: rename is atomic
         try:
@@ -474,6 +479,8 @@ def _publish(work: Path, entry: Path, key: str) -> None:
                 return
             if last:
                 raise
+        import tempfile
+
         # Damaged or foreign: out of the way, whole, so that nobody meets it half deleted.
         away = tempfile.mkdtemp(prefix=".replaced-", dir=entry.parent)
         with suppress(OSError):
@@ -636,17 +643,36 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    sealed = json.dumps({"record": record, "sha256": _checksum(_canonical(record))}, indent=1)
+    _write(path, json.dumps({"record": record, "sha256": _checksum(_canonical(record))}, indent=1).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A private file, there as a whole or not at all."""
+    import tempfile
+
     with _writing():
         descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=_make(path.parent))  # mode 0600
         try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(sealed)
+            with open(descriptor, "wb") as file:
+                file.write(content)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+def recall_bytes(name: str) -> bytes | None:
+    """What :func:`remember_bytes` kept under a file name, if it is there, whole and ours."""
+    content = _read_private(cache_directory() / "bytes" / name)
+    if content is None or content[:64] != _checksum(content[64:]).encode():
+        return None
+    return content[64:]
+
+
+def remember_bytes(name: str, content: bytes) -> None:
+    """Keep bytes that can be made again at a price. Raises CacheError if the cache cannot be written."""
+    _write(cache_directory() / "bytes" / name, _checksum(content).encode() + content)
 
 
 def _canonical(record: Mapping[str, Any]) -> bytes:

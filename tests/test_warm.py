@@ -19,11 +19,21 @@ step(X=np.ones((4, 8)))
 print("graphc.pipeline" in sys.modules, "jinja2" in sys.modules, "subprocess" in sys.modules)
 """
 
+COUNTED = """
+import jinja2
+parse, parsed = jinja2.Environment._parse, []
+jinja2.Environment._parse = lambda *args: (parsed.append(1), parse(*args))[1]
+import graphc as gx
+x = gx.input("x", ({n},))
+assert gx.compile([x], gx.sum(gx.exp(x)))([0.0] * {n}) == {n}
+print(len(parsed))
+"""
 
-def run(cache: Path, seed: str) -> list[str]:
+
+def run(cache: Path, seed: str, program: str = PROGRAM) -> list[str]:
     root = str(Path(__file__).resolve().parent.parent)
     environment = {**os.environ, "GRAPHC_BUILD_DIR": str(cache), "PYTHONHASHSEED": seed, "PYTHONPATH": root}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
@@ -31,3 +41,15 @@ def test_second_process_starts_from_the_cache(tmp_path):
     assert run(tmp_path, "1") == ["True"] * 3
     for seed in ("2", "3", "4"):
         assert run(tmp_path, seed) == ["False"] * 3
+
+
+def test_templates_are_compiled_once(tmp_path):
+    """For another graph in another process Jinja has nothing to parse, but for what was damaged."""
+    (first,), (second,) = (run(tmp_path, "1", COUNTED.format(n=n)) for n in (3, 4))
+    assert int(first) > 5
+    assert second == "0"
+    kept = sorted((tmp_path / "bytes").iterdir())
+    assert len(kept) == int(first)
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])
+    kept[1].chmod(0o666)
+    assert run(tmp_path, "1", COUNTED.format(n=5)) == ["2"]
