@@ -146,6 +146,13 @@ class Index:
         constant = self.constant // by * by
         return Index(whole, constant), Index(rest, self.constant - constant)
 
+    def _decided(self, by: int) -> tuple[Index, Index] | None:
+        """Quotient and remainder where the bounds leave no choice: of 21 i by 20, with i < 20, both are i."""
+        rest = Index(tuple((atom, f % by) for atom, f in self.terms if f % by), self.constant % by)
+        if rest.bounds[1] >= by:
+            return None
+        return Index(tuple((atom, f // by) for atom, f in self.terms if f // by), self.constant // by), rest
+
     def divide(self, by: int) -> Index:
         """``self // by``, in the simplest form that the bounds allow."""
         if by == 1:
@@ -158,6 +165,8 @@ class Index:
             low, high = rest.bounds
         if low // by == high // by:
             return quotient + low // by
+        if decided := self._decided(by):
+            return decided[0]
         if (
             len(rest.terms) == 1
             and rest.constant == 0
@@ -176,6 +185,8 @@ class Index:
         low, high = rest.bounds
         if 0 <= low and high < by:
             return rest
+        if decided := self._decided(by):
+            return decided[1]
         rest = self if low < 0 else rest
         if (
             len(rest.terms) == 1
