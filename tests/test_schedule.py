@@ -179,3 +179,13 @@ def test_an_adam_step_is_one_pass_over_a_parameter():
     p, g = gx.parameter("p", np.ones(1000)), gx.input("g", (1000,))
     step = gx.train_step(gx.sum(p * g), gx.optim.Adam(), name="adam")
     assert [kernel.kind for kernel in step.kernels] == ["loops"] * 3
+
+
+@pytest.mark.parametrize("rows", [16, 33])
+def test_what_follows_the_rounds_is_kept_whole(rows):
+    """Rounds go in strips here; what stages after them leave to each other has a place for each row all the same."""
+    x = gx.input("x", (rows, 32))
+    total = gx.sum(gx.max(x, 1))
+    values = np.random.default_rng(0).integers(-3, 4, (rows, 32)).astype(np.float32)
+    gradient = gx.grad(total * total, x)
+    np.testing.assert_allclose(gx.compile([x], gradient)(values), gx.evaluate(gradient, {x: values}), rtol=1e-6)
