@@ -38,6 +38,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_pow": (),
     "gx_erff": ("gx_expf",),
     "gx_erf": ("gx_exp",),
+    "gx_erfcf": ("gx_exp2_narrow",),
+    "gx_erfc": ("gx_bits",),
     "gx_sin_nearf": ("gx_bits",),
     "gx_sin_near": ("gx_bits",),
     "gx_sinf": ("gx_sin_nearf",),
@@ -74,6 +76,14 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_atanh": ("gx_bits", "gx_log_sum"),
     "gx_cbrtf": ("gx_bitsf",),
     "gx_cbrt": ("gx_bits",),
+    "gx_sin_pi": (),
+    "gx_log_twice": ("gx_bits",),
+    "gx_lgamma": ("gx_log", "gx_sin_pi", "gx_log_twice"),
+    "gx_lgammaf": ("gx_lgamma",),
+    "gx_digamma": ("gx_log", "gx_sin_pi"),
+    "gx_digammaf": ("gx_digamma",),
+    "gx_polygamma": (),
+    "gx_polygammaf": ("gx_polygamma",),
 }
 
 

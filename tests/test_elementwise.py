@@ -188,3 +188,27 @@ def test_kinks(name):
         inputs = [gx.input(f"x{k}", (), "float64") for k in range(len(values))]
         found = gx.compile(inputs, gx.grad(function(*inputs), inputs))(*values)
         assert found == slopes, (point, found)
+
+
+# --- the gamma function's derivatives ---------------------------------------------------------------------
+@pytest.mark.parametrize("n", range(5))
+def test_polygamma_of_either_sign(n):
+    x = gx.input("x", (60,), "float64")
+    values = np.concatenate([np.linspace(-6.3, -0.05, 30), np.geomspace(1e-3, 1e3, 30)])
+    want = [float(mpmath.polygamma(n, v)) for v in values.tolist()]
+    np.testing.assert_allclose(both(gx.polygamma(n, x), {x: values}), want, rtol=1e-13)
+    slope = gx.grad(gx.sum(gx.polygamma(n, x)), x)
+    np.testing.assert_allclose(both(slope, {x: values}), [float(mpmath.polygamma(n + 1, v)) for v in values.tolist()], rtol=1e-12)
+
+
+def test_polygamma_says_what_it_takes():
+    for n in (-1, 21, 1.0, True):
+        with pytest.raises(GraphError, match="whole number from 0 to 20"):
+            gx.polygamma(n, 1.0)
+
+
+def test_lgamma_far_below_zero_and_at_its_poles():
+    x = gx.input("x", (5,), "float64")
+    values = np.array([-1e-300, -170.5, -1e10 - 0.5, -3.0, -1e300])
+    want = [float(mpmath.loggamma(v).real) if v % 1 or v > -1 else np.inf for v in values.tolist()]
+    np.testing.assert_allclose(both(gx.lgamma(x), {x: values}), want, rtol=1e-14)

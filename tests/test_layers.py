@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "graphc"
 # From the bottom to the top: a module imports only from those before it. A new module gets its place here.
 ORDER = """
     types ir
-    ops ops.structural ops.pointwise ops.routines ops.gather ops.sorting ops.random ops.linalg
+    ops ops.structural ops.special ops.pointwise ops.routines ops.gather ops.sorting ops.random ops.linalg
     frontend.sources frontend.elementwise frontend.movement frontend.pieces frontend.diagonals frontend.indexing frontend.at frontend.reductions frontend.contractions
     frontend.differences frontend.norms frontend.aliases frontend.protocol frontend capture scans sorting random linalg nn.activations nn.dropout nn.layers nn.losses nn init
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import Array, Node, Op, make, operator, register
+from graphc.ops import special
 from graphc.ops.structural import broadcast_to, constant
 from graphc.types import (
     BOOL,
@@ -28,6 +29,7 @@ from graphc.types import (
     INT64,
     DType,
     DTypeError,
+    GraphError,
     ShapeError,
     TensorType,
     dtype_of,
@@ -267,7 +269,7 @@ logaddexp = pointwise("logaddexp", takes="float", reference=np.logaddexp, c="gx_
 # --- nonlinearities -------------------------------------------------------------------------------------
 tanh = pointwise("tanh", takes="float", reference=np.tanh, c="gx_tanh{f}({0})", cost=COSTLY, domain=(ALL,),
                  derivative=lambda g, y, x: [g * (1 - y * y)])
-sigmoid: Pointwise = pointwise("sigmoid", takes="float", reference=lambda x: _sigmoid(x), c="gx_sigmoid{f}({0})", cost=COSTLY, domain=(ALL,),
+sigmoid: Pointwise = pointwise("sigmoid", takes="float", reference=special.sigmoid, c="gx_sigmoid{f}({0})", cost=COSTLY, domain=(ALL,),
                     derivative=lambda g, y, x: [g * y * (1 - y)], doc="1 / (1 + exp(-x)), accurate in both tails.")
 relu = pointwise("relu", takes="number", reference=lambda x: np.where((x > 0) | (x != x), x, 0), c="gx_max{f}({0}, 0)", c_int="({0} > 0 ? {0} : 0)", domain=(ALL,),
                  derivative=lambda g, y, x: [where(y <= 0, 0, g)], doc="max(0, x); the gradient at 0 is 0, as everywhere in the field.")
@@ -303,8 +305,16 @@ arctanh = pointwise("arctanh", takes="float", reference=np.arctanh, c="gx_atanh{
                     derivative=lambda g, y, x: [g / ((1 - x) * (1 + x))])
 asin, acos, atan, atan2 = alias(arcsin, "asin"), alias(arccos, "acos"), alias(arctan, "atan"), alias(arctan2, "atan2")
 asinh, acosh, atanh = alias(arcsinh, "asinh"), alias(arccosh, "acosh"), alias(arctanh, "atanh")
-erf = pointwise("erf", takes="float", reference=lambda x: _erf(x), c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
+erf = pointwise("erf", takes="float", reference=special.erf, c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
+erfc = pointwise("erfc", takes="float", reference=special.erfc, c="gx_erfc{f}({0})", cost=2 * COSTLY, domain=(ALL,),
+                 derivative=lambda g, y, x: [g * (-2 / _sqrt(pi)) * exp(-(x * x))], doc="1 - erf(x), accurate where that is small.")
+lgamma = pointwise("lgamma", takes="float", reference=special.lgamma, c="gx_lgamma{f}({0})", cost=4 * COSTLY, domain=(POSITIVE,),
+                   derivative=lambda g, y, x: [g * digamma(x)], doc="The logarithm of the absolute value of the gamma function.")
+digamma: Pointwise = pointwise("digamma", takes="float", reference=special.digamma, c="gx_digamma{f}({0})", cost=4 * COSTLY, domain=(POSITIVE,),
+                    derivative=lambda g, y, x: [g * polygamma(1, x)], doc="The derivative of ``lgamma``.")
+polygamma_: Pointwise = pointwise("polygamma_", takes="float", reference=special.polygamma, c="gx_polygamma{f}({0}, {1})", cost=20 * COSTLY, domain=((0.6, 3.4), POSITIVE),
+                       derivative=lambda g, y, n, x: [None, g * polygamma_(n + 1, x)], doc="polygamma of the whole number next to ``n``, for positive ``x``.")
 
 # --- to whole numbers, and what is left -------------------------------------------------------------------
 floor = pointwise("floor", takes="number", reference=_whole(np.floor), c="floor{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero)
@@ -420,17 +430,30 @@ def _saturated(x: Array, dtype: DType) -> Array:
     return np.asarray(np.where(above, info.max, np.where(below, info.min, inside)), dtype.numpy)
 
 
-def _sigmoid(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+def polygamma(n: int, x: Any) -> Node:
+    """The derivative of order ``n`` of ``digamma``, itself for 0.
 
-
-def _erf(x: Array) -> Array:
-    from math import erf as scalar_erf
-
-    return np.asarray(np.vectorize(scalar_erf, otypes=[np.float64])(x))
+    Of a negative ``x`` by reflection: it follows from the derivatives of ``pi / tan(pi x)``, a polynomial in that of the cotangent.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 0 <= n <= 20:
+        raise GraphError(f"polygamma takes a whole number from 0 to 20 for n, got {n!r}")
+    node = as_node(x)
+    node = node if node.dtype.is_float else cast(node, FLOAT32)
+    if n == 0:
+        return digamma(node)
+    positive = node > 0
+    outer = polygamma_(int(n), where(node < 0, 1 - node, node))
+    coefficients = [0.0, 1.0]  # in c = 1 / tan(pi x): the derivative of c^k is -pi (1 + c^2) k c^(k - 1)
+    for _ in range(n):
+        slopes = [k * a for k, a in enumerate(coefficients)][1:]
+        coefficients = [-(a + b) for a, b in zip([*slopes, 0.0, 0.0], [0.0, 0.0, *slopes], strict=True)]
+    c = 1 / tan(where(positive, 0.25, node - rint(node)) * pi)
+    series = as_node(coefficients[-1], node.dtype)
+    for a in coefficients[-2::-1]:
+        series = series * c + a
+    return where(node < 0, outer * (-1) ** n - series * pi ** (n + 1), outer)
 
 
 # One statement adds an operation, its export included.
 __all__ = [name for name, value in list(globals().items()) if isinstance(value, Pointwise) and not name.endswith("_")]
-__all__ += ["astype"]
+__all__ += ["astype", "polygamma"]
