@@ -248,6 +248,39 @@ def test_a_jacobian_solves_for_all_unit_vectors_at_once():
     assert sum(kernel.kind == "routine" for kernel in function.kernels) <= 8
 
 
+def test_hessians_both_ways():
+    """Of the logarithm of a normal density by what its covariance is made of, by Cholesky and by LU; forward over reverse as well."""
+    p, t = gx.input("p", (3,), "float64"), gx.constant(np.sort(matrices(6, 1)), "float64")
+    K = gx.exp(p[0] - 0.5 * ((t[:, None] - t) * gx.exp(-p[1])) ** 2) + gx.exp(p[2]) * gx.eye(6, dtype="float64")
+    L = gx.linalg.cholesky(K)
+    ways = [
+        gx.sum(gx.linalg.solve_triangular(L, gx.sin(t), lower=True) ** 2) / 2 + gx.sum(gx.log(gx.diagonal(L))),
+        (gx.sin(t) @ gx.linalg.solve(K, gx.sin(t)) + gx.linalg.slogdet(K).logabsdet) / 2,
+    ]
+    at, along = np.array([0.1, 0.2, -1.0]), np.array([1.0, -2.0, 0.5])
+    outputs = [node for loss in ways for node in (loss, gx.grad(loss, p), gx.hessian(loss, p), gx.jvp(loss, p, along))]
+    value, slope, curvature, forward, *others = gx.compile([p], outputs)(at)
+    for one, other in zip((value, slope, curvature, forward), others, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+    assert forward == pytest.approx(slope @ along, rel=1e-12)
+    f, h = gx.compile([p], outputs[1]), 1e-5
+    differences = np.stack([(f(at + h * e) - f(at - h * e)) / (2 * h) for e in np.eye(3)])
+    np.testing.assert_allclose(curvature, differences, atol=1e-8)
+
+
+def test_updates_read_the_old_values():
+    """A routine never writes over what it reads."""
+    A, B = gx.parameter("A", triangles((), 5, seed=1), "float64"), gx.parameter("B", triangles((), 5, seed=2), "float64")
+    a, b = A.value.copy(), B.value.copy()
+    total = gx.compile([], gx.sum(A * B), updates={A: gx.linalg.solve(B, A), B: gx.linalg.inv(B) @ A})()
+    assert total == pytest.approx(np.sum(a * b))
+    np.testing.assert_allclose(A.value, np.linalg.solve(b, a), atol=1e-14)
+    np.testing.assert_allclose(B.value, np.linalg.inv(b) @ a, atol=1e-14)
+    gx.compile([], [], updates={A: gx.linalg.inv(A), B: gx.sort(B, 0)})()
+    np.testing.assert_allclose(A.value, np.linalg.inv(np.linalg.solve(b, a)), atol=1e-13)
+    np.testing.assert_array_equal(B.value, np.sort(B.value, 0))
+
+
 # --- in a train step ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("way", ["cholesky", "solve and slogdet"])
 def test_a_gaussian_process_learns_its_length_scale(way):
