@@ -47,6 +47,7 @@ CASES = [
     Case("digits_gradient", 64, 32, 32, a="transposed"),
     Case("tiny", 8, 8, 2),
     Case("outer", 33, 20, 1),
+    Case("batch_shared_each_with_its_panels", 40, 40, 40, b="transposed", batch=(600,), threads=2, force={"mr": 8, "nv": 2, "rows_first": True, "parallel": "batch"}),
     Case("no_terms", 5, 7, 0),
     Case("no_terms_packed", 5, 7, 0, a="expression", b="transposed"),
     Case("one", 1, 1, 1),
@@ -316,3 +317,12 @@ def test_small_contractions_start_no_threads_and_need_no_workspace():
         a, b = operand(case.a, "A", case.m, case.k, "i", "k"), operand(case.b, "B", case.k, case.n, "k", "j")
         tiling = choose_tiling(case.m, case.n, case.k, case.dtype, model, a, b)
         assert (tiling.parallel, tiling.workspace_bytes) == ("", 0)
+
+
+def test_threads_that_share_a_batch_pack_each_for_itself():
+    along_k = Operand("direct", "b", 1, 40)
+    model = TargetModel.from_vector_bytes(32, 2)
+    tiling = choose_tiling(40, 40, 40, "float32", model, Operand("direct", "a", 40, 1), along_k, [("item", 512)])
+    assert (tiling.parallel, tiling.b_first, tiling.b_space) == ("batch", True, "mine")
+    assert tiling.shared_elements == 0
+    assert tiling.part_elements >= tiling.panels * tiling.width * tiling.panel_depth

@@ -140,6 +140,11 @@ class Tiling:
         return self.nv * self.lanes
 
     @property
+    def b_space(self) -> str:
+        """The C name of the workspace that holds all of B packed."""
+        return "mine" if self.parallel == "batch" else "space"
+
+    @property
     def part_space(self) -> str:
         """The C name of the workspace of the running part."""
         return "mine" if self.parallel else "space"
@@ -348,7 +353,8 @@ def choose_tiling(
         kc = -(-kc // lanes) * lanes if blocked_k else kc
         panel_depth = -(-panel_depth // lanes) * lanes
     if pack_b:
-        panel_offset = shared.take(panels * width * panel_depth) if b_first else own.take(panel_depth * width)
+        together = own if parallel == "batch" else shared  # each item of a batch has a B of its own
+        panel_offset = together.take(panels * width * panel_depth) if b_first else own.take(panel_depth * width)
     a_offset = 0
     if pack_a:
         a_elements = mc * (a_row if pack_a == "rows" else k)
@@ -361,7 +367,7 @@ def choose_tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
         max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
         rows_first=rows_first, b_first=b_first,
-        share_packing=bool(parallel) and b_first and k * n >= PACKED_PER_THREAD * 2,
+        share_packing=parallel == "rows" and b_first and k * n >= PACKED_PER_THREAD * 2,
         transpose_b=transpose_b, panel_depth=panel_depth,
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
         shared_elements=shared.total, part_elements=own.total if parallel else 0,
