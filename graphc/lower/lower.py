@@ -58,6 +58,7 @@ def lower(
 class _Lowering:
     cotangents: Mapping[Node, Node]
     tables: Mapping[str, Array]
+    updated: set[str] = field(default_factory=set)
     labels: dict[Node, str] = field(default_factory=dict)
     views: dict[Node, Operand] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class _Lowering:
                 self.sources[self.unique(node.name)] = node.type
                 self.views[node] = self.load(node.name, node.type)
         self.types.update(self.sources)
+        self.updated = {str(parameter.name) for parameter, _ in updates}
         for label, node in outputs:
             self.labels.setdefault(node, label)
         for parameter, node in updates:
@@ -190,7 +192,10 @@ class _Lowering:
         if not updates.size:
             return self.views[x]
         places = [IndexValue(self.position(index, x.shape[axis + k], wrap)) for k, index in enumerate(indices)]
-        return self.routine(node, self.stem(node), False, [self.views[x], self.views[updates], *places])
+        new = self.views[updates]
+        if isinstance(new, Load) and new.tensor in self.updated:  # read before anything is stored over it
+            new = self.define("updates", updates, updates.shape, updates.ndim, "copy", (new,))
+        return self.routine(node, self.stem(node), False, [self.views[x], new, *places])
 
     def position(self, index: Node, extent: int, wrap: bool) -> Index:
         """Where a tensor of indices points to along an axis of ``extent``, over the axes of that tensor; checked."""

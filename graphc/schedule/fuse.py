@@ -91,6 +91,9 @@ def choose_stored(program: Program) -> dict[str, Equation]:
             stored.update(name for name in picked(operand) if name in equations)
         if equation.call is not None and equation.call.whole:
             stored.update(load.tensor for load in equation.loads if load.tensor in equations)
+        if equation.op.startswith("scatter_"):  # few as a rule, and then no parameter is read while one is written
+            new = equation.operands[1]
+            stored.update([new.tensor] if isinstance(new, Load) and new.tensor in equations else [])
     stored.update(check.load.tensor for check in program.checks if check.load.tensor in equations)
 
     needed = _reached(program, stored)

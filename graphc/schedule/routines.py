@@ -163,26 +163,36 @@ def _scatter(equation: Equation, program: Program, is_stored: Stored) -> LoopKer
     return LoopKernel(name, f"elements at indices along axis {axis}, one after another", outer, stages=[begin, each])
 
 
-def build_rows(scatter: Equation, update: Equation, program: Program, is_stored: Stored, volatile: set[str]) -> LoopKernel:
-    """The kernel of a scatter into zeros and of the update that keeps the old value where they stay zero:
+def build_rows(
+    scatters: Sequence[Equation], update: Equation, program: Program, is_stored: Stored, volatile: set[str]
+) -> LoopKernel:
+    """The kernel of scatters into zeros and of the update that keeps the old value where they all stay zero:
 
         for each p    d_W[i[p]] = 0                                only these elements of d_W are ever touched
         for each p    d_W[i[p]] += g[p]
         for each p    W[i[p]] = W[i[p]] - 0.1 * d_W[i[p]]          and so nothing is left to do
                       d_W[i[p]] = 0                                where an index occurs again
 
-    The results are to the bit those of the update of all elements.
+    Of several scatters, each is zeroed at the indices of all. The results are to the bit those of the update of all elements.
     """
     body = Body(program, is_stored, frozenset())
-    targets = _targets(scatter)
-    at = flatten(targets, scatter.shape)
-    nothing = Store(scatter.name, at, Scalar("literal", scatter.dtype, value=0))
-    stages = [_each(scatter, [nothing]), _each(scatter, [_updated(scatter, body)])]
-    body.own.clear()
-    element = apply(update, [body.of(operand.substitute(targets)) for operand in update.operands])
-    stages.append(_each(scatter, [Store(update.name, at, element), nothing]))
+    stages: list[Stage] = []
+
+    def zeros(targets: Sequence[Index]) -> list[Line]:
+        at = flatten(targets, update.shape)
+        return [Store(scatter.name, at, Scalar("literal", scatter.dtype, value=0)) for scatter in scatters]
+
+    stages += [_each(scatter, zeros(_targets(scatter))) for scatter in scatters]
+    for scatter in scatters:
+        stages.append(_each(scatter, [_updated(scatter, body)]))
+        body.own.clear()
+    for scatter in scatters:
+        targets = _targets(scatter)
+        element = apply(update, [body.of(operand.substitute(targets)) for operand in update.operands])
+        stages.append(_each(scatter, [Store(update.name, flatten(targets, update.shape), element), *zeros(targets)]))
+        body.own.clear()
     kernel = LoopKernel(update.name, "only the elements at the indices, all others stay as they are", (), stages=stages)
-    kernel.formulas = [formula(equation, program, is_stored) for equation in (scatter, update)]
+    kernel.formulas = [formula(equation, program, is_stored) for equation in (*scatters, update)]
     kernel.before += Namer(set(reads_of(kernel)), volatile, frozenset()).finish(kernel.stages)
     return kernel
 

@@ -13,7 +13,16 @@ from math import prod
 
 from graphc.lower.equations import Equation, Literal, Load, Operand, Program
 from graphc.lower.index import Index, flatten
-from graphc.schedule.fuse import ContractGroup, Group, Grouping, LoopGroup, RoutineGroup, choose_stored, is_whole
+from graphc.schedule.fuse import (
+    ContractGroup,
+    Group,
+    Grouping,
+    LoopGroup,
+    RoutineGroup,
+    choose_stored,
+    is_whole,
+    picked,
+)
 from graphc.schedule.kernels import (
     CheckKernel,
     ContractKernel,
@@ -75,11 +84,12 @@ def schedule(program: Program) -> Schedule:
             copies.append(CopyKernel(f"set_{parameter}", parameter, name, "the old value is read until the end"))
     for name, parameter in aliases.items():
         update = program.by_name[name]
-        scatter = _scatter_behind(update, parameter, program, is_stored)
-        if scatter is not None and scatter.name not in program.outputs:
-            first, then = (next(k for k in order.kernels if each in stores_of(k)) for each in (scatter.name, name))
-            if _alone(first, scatter.name, then, name, order):
-                order.merge(first, then, build_rows(scatter, update, program, is_stored, volatile))
+        scatters = _scatters_behind(update, parameter, program, is_stored)
+        apart = [next(k for k in order.kernels if each.name in stores_of(k)) for each in scatters]
+        writer = next(kernel for kernel in order.kernels if name in stores_of(kernel))
+        outputs = any(scatter.name in program.outputs for scatter in scatters)
+        if scatters and not outputs and stores_of(writer) == [name] and _read_by_none_but(writer, scatters, apart, order):
+            order.merge([*apart, writer], build_rows(scatters, update, program, is_stored, volatile))
     arrays = {name: program.type_of(name) for name in (*program.sources, *program.constants, *sorted(wanted))}
     return Schedule(program.name, [*order.sorted(), *copies], arrays, aliases)
 
@@ -102,42 +112,72 @@ def _leave_in_place(kernel: Kernel, parameter: str, name: str) -> None:
 SPARSE = 4
 
 
-def _scatter_behind(update: Equation, parameter: str, program: Program, is_stored: Callable[[str], bool]) -> Equation | None:
-    """The scatter into zeros that ``update`` adds to the old value, or a multiple of it: where it is zero, the old value stays
-    (as long as the factor is finite). None where the update is another, or the scatter reaches most of its elements."""
+def _scatters_behind(
+    update: Equation, parameter: str, program: Program, is_stored: Callable[[str], bool]
+) -> list[Equation]:
+    """The scatters into zeros of which ``update`` adds a multiple to the old value: where they are zero, the old value stays (as
+    long as the factors are finite). None of them where the update is another, or where they reach most of its elements."""
     if update.op not in ("add", "subtract"):
-        return None
+        return []
     old, change = update.operands
     if update.op == "add" and not _is(old, parameter, update):
         old, change = change, old
     if not _is(old, parameter, update):
-        return None
+        return []
+    found: dict[str, Equation] = {}
     stack: list[tuple[Equation, Operand]] = [(update, change)]
+    while stack:  # all that is on it must vanish with the scatters
+        reader, operand = stack.pop()
+        equation = program.by_name.get(operand.tensor) if isinstance(operand, Load) and is_whole(operand, reader) else None
+        if equation is None:
+            return []
+        if _is_sparse(equation):
+            if any(parameter in picked(operand) for operand in equation.operands):
+                return []  # it is indexed by itself
+            found[equation.name] = equation
+        elif is_stored(equation.name):
+            return []
+        elif equation.op in ("add", "subtract"):
+            stack += [(equation, part) for part in equation.operands]
+        elif equation.op in ("multiply", "divide", "negative"):
+            factors = equation.operands[: 2 if equation.op == "multiply" else 1]
+            stack.append((equation, next((part for part in factors if _varies(part, equation, program, is_stored)), factors[0])))
+        else:
+            return []
+    few = SPARSE * sum(prod(scatter.call.shapes[1]) for scatter in found.values() if scatter.call) <= update.type.size
+    return list(found.values()) if few else []
+
+
+def _is_sparse(equation: Equation) -> bool:
+    """Whether it is a scatter into zeros, along its first axes."""
+    if equation.op != "scatter_add" or equation.call is None:
+        return False
+    start, axis = equation.operands[0], dict(equation.call.attrs)["axis"]
+    return isinstance(start, Literal) and start.value == 0 and prod(equation.shape[:axis]) == 1
+
+
+def _varies(operand: Operand, reader: Equation, program: Program, is_stored: Callable[[str], bool]) -> bool:
+    """Whether an operand is, or is computed from, a scatter into zeros."""
+    stack: list[tuple[Equation, Operand]] = [(reader, operand)]
     while stack:
         reader, operand = stack.pop()
-        if not isinstance(operand, Load) or not is_whole(operand, reader):
-            continue
-        equation = program.by_name.get(operand.tensor)
-        if equation is None:
-            continue
-        if equation.op == "scatter_add" and equation.call is not None:
-            zeros, axis = equation.operands[0], dict(equation.call.attrs)["axis"]
-            empty = isinstance(zeros, Literal) and zeros.value == 0
-            few = SPARSE * prod(equation.call.shapes[1]) <= equation.type.size
-            return equation if empty and few and prod(equation.shape[:axis]) == 1 else None
-        if not is_stored(equation.name) and equation.op in ("multiply", "divide", "negative"):
-            stack += [(equation, part) for part in equation.operands[: 1 if equation.op == "divide" else 2]]
-    return None
+        equation = program.by_name.get(operand.tensor) if isinstance(operand, Load) and is_whole(operand, reader) else None
+        if equation is not None and _is_sparse(equation):
+            return True
+        if equation is not None and not is_stored(equation.name):
+            stack += [(equation, part) for part in equation.operands]
+    return False
 
 
 def _is(operand: Operand, tensor: str, reader: Equation) -> bool:
     return isinstance(operand, Load) and operand.tensor == tensor and is_whole(operand, reader)
 
 
-def _alone(first: Kernel, result: str, then: Kernel, update: str, order: _Order) -> bool:
-    """Whether nothing but ``then`` reads ``result``, it does nothing else, and no other kernel must run between the two."""
-    readers = [kernel for kernel in order.kernels if result in reads_of(kernel) and kernel is not first]
-    return readers == [then] and stores_of(then) == [update] and not order.between(first, then)
+def _read_by_none_but(writer: Kernel, scatters: list[Equation], apart: list[Kernel], order: _Order) -> bool:
+    """Whether ``writer`` alone reads the scatters, and no other kernel must run between them and it."""
+    names, ids = {scatter.name for scatter in scatters}, {id(kernel) for kernel in apart}
+    readers = [kernel for kernel in order.kernels if names & {*reads_of(kernel)} and id(kernel) not in ids]
+    return [id(kernel) for kernel in readers] == [id(writer)] and not order.between([*apart, writer])
 
 
 def stores_of(kernel: Kernel) -> list[str]:
@@ -266,20 +306,22 @@ class _Order:
                     stack.append(other)
         return False
 
-    def between(self, first: Kernel, then: Kernel) -> bool:
-        """Whether another kernel must come after ``first`` and before ``then``."""
-        others = [kernel for kernel in self.kernels if kernel is not then and id(kernel) in self.after[id(first)]]
-        return any(self.leads(kernel, then) for kernel in others)
+    def between(self, several: list[Kernel]) -> bool:
+        """Whether another kernel must come after one of these and before one of these."""
+        ids = {id(kernel) for kernel in several}
+        after = {other for kernel in several for other in self.after[id(kernel)]} - ids
+        others = [kernel for kernel in self.kernels if id(kernel) in after]
+        return any(self.leads(other, kernel) for other in others for kernel in several)
 
-    def merge(self, first: Kernel, then: Kernel, both: Kernel) -> None:
-        """Put ``both`` in place of two kernels."""
-        gone = {id(first), id(then)}
-        self.kernels[self.kernels.index(then)] = both
-        self.kernels.remove(first)
-        followers = [*self.after.pop(id(first)), *self.after.pop(id(then))]
-        self.after[id(both)] = [other for other in followers if other not in gone]
+    def merge(self, several: list[Kernel], one: Kernel) -> None:
+        """Put ``one`` in place of several kernels, the last of which is the last."""
+        gone = {id(kernel) for kernel in several}
+        kept = [one if kernel is several[-1] else kernel for kernel in self.kernels]
+        self.kernels = [kernel for kernel in kept if id(kernel) not in gone]
+        followers = [other for kernel in several for other in self.after.pop(id(kernel))]
+        self.after[id(one)] = [other for other in followers if other not in gone]
         for each in self.after.values():
-            each[:] = [id(both) if other in gone else other for other in each]
+            each[:] = [id(one) if other in gone else other for other in each]
 
     def sorted(self) -> list[Kernel]:
         """An order that keeps all of it, as close to the given one as can be."""
