@@ -367,10 +367,11 @@ class ScalarSpeller(Speller):
         for guard in scalar.guards:
             low, high = guard.index.bounds
             text = self.index(guard.index)
-            if low < guard.low:
-                found.append(f"{text} >= {guard.low}")
-            if high >= guard.high:
-                found.append(f"{text} < {guard.high}")
+            if low < guard.low == guard.high - 1 < high:
+                found.append(f"{text} == {guard.low}")
+            else:
+                found += [f"{text} >= {guard.low}"] if low < guard.low else []
+                found += [f"{text} < {guard.high}"] if high >= guard.high else []
             if guard.step != 1:
                 found.append(f"{enclosed(text)} % {guard.step} == 0")
         return found or ["1"]

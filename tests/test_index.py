@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from graphc.lower.equations import Guard, Load
 from graphc.lower.index import Divide, Index, Modulo, Var, flatten, unflatten
 
 
@@ -51,6 +52,41 @@ def test_quotients_and_remainders(seed):
         for part in (index, quotient, remainder):
             assert part.bounds[0] <= value(part, position) <= part.bounds[1]
         assert value(quotient * by + remainder, position) == exact
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_multiples(seed):
+    rng = np.random.default_rng(seed)
+    extents = [int(e) for e in rng.integers(1, 6, 2)]
+    by = int(rng.integers(2, 30))
+    index = Index((), int(rng.integers(-9, 40)))
+    for axis, extent in enumerate(extents):
+        index = index + Index.of(axis, extent) * int(rng.integers(-1, 2) + by * rng.integers(-2, 3))
+    split = index.multiple(by)
+    if split is not None:
+        times, rest = split
+        for position in positions(extents):
+            assert value(index, position) == by * value(times, position) + value(rest, position)
+            assert (value(rest, position) == 0) == (value(index, position) % by == 0)
+    assert split is not None or max(extents) > 1
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_guards_of_steps_hold_where_they_did(seed):
+    """A load under guards, moved to other axes: the same element, or none, as by plain arithmetic."""
+    rng = np.random.default_rng(seed)
+    n, step = int(rng.integers(2, 7)), int(rng.integers(2, 9))
+    flat = Index.of(0, 64) + -int(rng.integers(0, 5))
+    load = Load("x", (flat.divide(step),), (Guard(flat, 0, (n - 1) * step + 1, step),))
+    rows, columns = (int(e) for e in rng.integers(1, 9, 2))
+    place = Index.of(0, rows) * int(rng.integers(1, 9)) + Index.of(1, columns)
+    moved = load.substitute([place])
+    for position in positions([rows, columns]):
+        at = value(flat, [value(place, position)])
+        inside = 0 <= at <= (n - 1) * step and at % step == 0
+        assert all(g.low <= value(g.index, position) < g.high and value(g.index, position) % g.step == 0 for g in moved.guards) == inside
+        if inside:
+            assert value(moved.index[0], position) == at // step
 
 
 def test_what_the_bounds_decide_needs_no_division():

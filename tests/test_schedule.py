@@ -119,6 +119,17 @@ def test_rows_of_a_strip_are_added_up_together_and_their_columns_in_registers():
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-4)
 
 
+def test_diagonals_are_found_without_division():
+    """What stands on a diagonal, as a result and in the gradient of taking it: a comparison of row and column."""
+    x, v = gx.input("x", (20, 20)), gx.input("v", (20,))
+    for node in (gx.diag(v), gx.grad(gx.sum(gx.diagonal(gx.tanh(x), 1) * v[1:]), x), gx.grad(gx.trace(x * x.T), x)):
+        source = gx.compile([x, v], node, name="line").c_source
+        kernel = source[source.index("static void line_") : source.index("static int line_once(")]
+        body = kernel[kernel.index("{") :]
+        assert "==" in body
+        assert not {"%", "/"} & set(body)
+
+
 def test_sums_of_rows_that_are_results_too():
     """A sum that is stored is not left to the fold over the rows of a strip, which comes after the store."""
     x, q = gx.input("x", (40, 31), "float64"), gx.input("q", (40,), "float64")

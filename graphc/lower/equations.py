@@ -54,8 +54,37 @@ class Guard:
 Values = Mapping[int, Index] | Sequence[Index]
 
 
-def _moved(guards: tuple[Guard, ...], values: Values) -> tuple[Guard, ...]:
-    return tuple(replace(guard, index=guard.index.substitute(values)) for guard in guards)
+def _moved(parts: tuple[Index, ...], guards: tuple[Guard, ...], values: Values) -> tuple[Any, Any]:
+    """Indices and guards for other axes. That an index is a multiple of a step is said without division where the bounds
+    allow it: 20 i + k is one of 21 where k is i, and there it is 21 i."""
+    parts = tuple(part.substitute(values) for part in parts)
+    found: list[Guard] = []
+    for guard in guards:
+        index = guard.index.substitute(values)
+        split = None if guard.step == 1 else index.multiple(guard.step)
+        if split is None or not split[1].terms:
+            found.append(replace(guard, index=index))
+            continue
+        times, rest = split
+        found.append(Guard(rest, 0, 1))
+        low, high = -(-guard.low // guard.step), -(-guard.high // guard.step)
+        if not (low <= times.bounds[0] and times.bounds[1] < high):
+            found.append(Guard(times, low, high))
+        parts = tuple(_divided(part, index, guard.step, times) for part in parts)
+    return parts, tuple(found)
+
+
+def _divided(part: Index, index: Index, by: int, times: Index) -> Index:
+    """``part`` where ``index`` is ``by * times``: quotients by ``by`` of what differs from ``index`` by multiples of ``by``."""
+    result = Index((), part.constant)
+    for atom, factor in part.terms:
+        term = Index(((atom, 1),))
+        if isinstance(atom, Divide) and atom.by == by:
+            left = atom.index + index * -1
+            if left.constant % by == 0 and all(f % by == 0 for _, f in left.terms):
+                term = times + left.divide(by)
+        result = result + term * factor
+    return result
 
 
 def _variables(*parts: Index, guards: tuple[Guard, ...]) -> frozenset[int]:
@@ -72,7 +101,7 @@ class Load:
 
     def substitute(self, values: Values) -> Load:
         """The same element for other axes: each variable replaced by an index."""
-        return Load(self.tensor, tuple(part.substitute(values) for part in self.index), _moved(self.guards, values))
+        return Load(self.tensor, *_moved(self.index, self.guards, values))
 
     @property
     def variables(self) -> frozenset[int]:
@@ -87,7 +116,8 @@ class IndexValue:
     guards: tuple[Guard, ...] = ()
 
     def substitute(self, values: Values) -> IndexValue:
-        return IndexValue(self.index.substitute(values), _moved(self.guards, values))
+        (index,), guards = _moved((self.index,), self.guards, values)
+        return IndexValue(index, guards)
 
     @property
     def variables(self) -> frozenset[int]:
@@ -103,7 +133,7 @@ class Literal:
     guards: tuple[Guard, ...] = ()
 
     def substitute(self, values: Values) -> Literal:
-        return Literal(self.value, self.dtype, _moved(self.guards, values))
+        return Literal(self.value, self.dtype, _moved((), self.guards, values)[1])
 
     @property
     def variables(self) -> frozenset[int]:
@@ -288,7 +318,8 @@ def format_operand(operand: Operand) -> str:
         return text
     conditions = []
     for g in operand.guards:
-        conditions.append(f"{g.low} <= {format_index(g.index)} < {g.high}")
+        one = g.low == g.high - 1
+        conditions.append(f"{format_index(g.index)} == {g.low}" if one else f"{g.low} <= {format_index(g.index)} < {g.high}")
         if g.step != 1:
             conditions.append(f"{g.step} divides {format_index(g.index)}")
     return f"({text} if {' and '.join(conditions)} else 0)"

@@ -153,6 +153,17 @@ class Index:
             return None
         return Index(tuple((atom, f // by) for atom, f in self.terms if f // by), self.constant // by), rest
 
+    def multiple(self, by: int) -> tuple[Index, Index] | None:
+        """(q, r) with this index equal to ``by * q + r`` and r within ``by`` of 0, so that it is a multiple of ``by`` just where
+        r is 0; None if there are none. 20 i + k is 21 i + (k - i), for i and k below 20."""
+        near = [(atom, (f + by // 2) % by - by // 2) for atom, f in self.terms]
+        for constant in (self.constant % by, self.constant % by - by):
+            rest = Index(tuple((atom, f) for atom, f in near if f), constant)
+            if -by < rest.bounds[0] and rest.bounds[1] < by:
+                whole = self + rest * -1
+                return Index(tuple((atom, f // by) for atom, f in whole.terms), whole.constant // by), rest
+        return None
+
     def divide(self, by: int) -> Index:
         """``self // by``, in the simplest form that the bounds allow."""
         if by == 1:

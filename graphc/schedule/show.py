@@ -161,7 +161,9 @@ def _nest(loops: Iterable[tuple[int, int]], body: Sequence[str], note: str = "")
 def _conditions(guards: Iterable[Guard]) -> str:
     texts = []
     for guard in guards:
-        texts.append(f"{guard.low} <= {format_index(guard.index)} < {guard.high}")
+        one = guard.low == guard.high - 1
+        index = format_index(guard.index)
+        texts.append(f"{index} == {guard.low}" if one else f"{guard.low} <= {index} < {guard.high}")
         if guard.step != 1:
             texts.append(f"{guard.step} divides {format_index(guard.index)}")
     return " and ".join(texts)
