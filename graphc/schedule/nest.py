@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from graphc.ir import REGISTRY
-from graphc.lower.equations import Equation, IndexValue, Literal, Load, Program, axis_name, format_equation
+from graphc.lower.equations import Equation, Guard, IndexValue, Literal, Load, Program, axis_name, format_equation
 from graphc.lower.equations import Operand as EquationOperand
 from graphc.lower.index import Index, Var, flatten, unflatten
 from graphc.ops.pointwise import COSTLY, Pointwise
@@ -63,7 +63,7 @@ class Body:
                 continue
             bare = replace(item, guards=())
             if self.get(bare) is not None:
-                self.put(item, guarded(self.known(bare), item))
+                self.put(item, guarded(self.known(bare), item.guards))
                 continue
             inner = self.inner(item)
             if inner is None:
@@ -71,7 +71,8 @@ class Body:
                 continue
             equation, parts = inner
             if ready:
-                self.put(item, guarded(apply(equation, [self.known(part) for part in parts]), item))
+                args = [inside(self.known(part), item.guards) for part in parts]
+                self.put(item, guarded(apply(equation, args), item.guards))
             else:
                 stack.append((item, True))
                 stack.extend((part, False) for part in reversed(parts))
@@ -105,7 +106,7 @@ class Body:
         else:
             type = self.program.type_of(operand.tensor)
             scalar = load(operand.tensor, type.dtype, flatten(operand.index, type.shape))
-        return guarded(scalar, operand)
+        return guarded(scalar, operand.guards)
 
 
 def load(tensor: str, dtype: DType, offset: Index) -> Scalar:
@@ -126,11 +127,19 @@ def apply(equation: Equation, args: Sequence[Scalar]) -> Scalar:
     return Scalar(equation.op, equation.dtype, tuple(args), variables, label=equation.name)
 
 
-def guarded(scalar: Scalar, operand: EquationOperand) -> Scalar:
-    if not operand.guards:
+def guarded(scalar: Scalar, guards: tuple[Guard, ...]) -> Scalar:
+    if not guards:
         return scalar
-    variables = scalar.variables.union(*(guard.index.variables for guard in operand.guards))
-    return Scalar("guard", scalar.dtype, (scalar,), variables, guards=operand.guards)
+    variables = scalar.variables.union(*(guard.index.variables for guard in guards))
+    return Scalar("guard", scalar.dtype, (scalar,), variables, guards=guards, label=scalar.label)
+
+
+def inside(scalar: Scalar, guards: tuple[Guard, ...]) -> Scalar:
+    """The scalar within what these guards decide about: of them only loads still need to ask."""
+    known = len(guards)
+    if not known or scalar.op != "guard" or scalar.args[0].op == "load" or scalar.guards[:known] != guards:
+        return scalar
+    return guarded(scalar.args[0], scalar.guards[known:])
 
 
 def named(name: str, dtype: DType, variables: frozenset[int] = frozenset()) -> Scalar:
