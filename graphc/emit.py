@@ -634,7 +634,8 @@ class _Emitter:
                 spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
             elif isinstance(kernel, CallKernel):
                 spans.append(Span(f"{number}:workspace", kernel.workspace, number, number))
-        spans += [Span(name, self.types[name].nbytes, min(at), max(at)) for name, at in life.items()]
+        # An empty tensor has a place too.
+        spans += [Span(name, max(self.types[name].nbytes, 1), min(at), max(at)) for name, at in life.items()]
         return plan(spans)
 
     def place(self, name: str) -> str:

@@ -200,3 +200,8 @@ def test_what_follows_the_rounds_is_kept_whole(rows):
     values = np.random.default_rng(0).integers(-3, 4, (rows, 32)).astype(np.float32)
     gradient = gx.grad(total * total, x)
     np.testing.assert_allclose(gx.compile([x], gradient)(values), gx.evaluate(gradient, {x: values}), rtol=1e-6)
+
+
+def test_empty_parameters_are_swapped():
+    a, b = gx.parameter("a", np.zeros((17, 0))), gx.parameter("b", np.zeros((17, 0)))
+    assert gx.compile([], gx.sum(a), {a: b, b: a})() == 0
