@@ -68,6 +68,8 @@ SHORT_ROW = 64
 ROWS_BYTES = 4096
 # Loops shorter than this many elementary operations are never shared among threads.
 OPERATIONS_PER_THREAD = 400_000
+# How many operations it takes a routine, at least, to bring an element from an operand to the result.
+MOVES_OF_A_ROUTINE = 16
 # The same where another kernel of the step has threads anyway, so that they are awake.
 OPERATIONS_PER_AWAKE_THREAD = 40_000
 
@@ -439,6 +441,8 @@ class FunctionView:
     check: str = ""
     status: int = 0
     statement: str = ""
+    parts: int = 1
+    items: int = 1
 
     @property
     def hints(self) -> bool:
@@ -633,7 +637,8 @@ class _Emitter:
                 self.tilings[number] = self.tiled(kernel)
                 spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
             elif isinstance(kernel, CallKernel):
-                spans.append(Span(f"{number}:workspace", kernel.workspace, number, number))
+                room = self.room(kernel) * self.parts(kernel)
+                spans.append(Span(f"{number}:workspace", room, number, number))
         # An empty tensor has a place too.
         spans += [Span(name, max(self.types[name].nbytes, 1), min(at), max(at)) for name, at in life.items()]
         return plan(spans)
@@ -688,9 +693,13 @@ class _Emitter:
             if kernel.workspace:
                 declared.append("void *restrict workspace")
                 given.append(f"arena + {self.plan.offsets[f'{number}:workspace']}")
-            operands = [self.names[name] for name in kernel.operands]
             view.comment = comments(kernel.formulas)
-            view.statement = kernel.call.format(*operands, y=self.names[kernel.result], w="workspace") + ";"
+            view.statement, view.parts, view.items = self.call(kernel), self.parts(kernel), kernel.items
+            view.threaded = view.parts > 1
+            if view.threaded:
+                declared.append("int threads")
+                given.append("(int)args->threads")
+                self.threaded = True
         else:
             type = self.types[kernel.source]
             view.comment = comment(f"{kernel.target} = {kernel.source}: {kernel.why}")
@@ -777,16 +786,38 @@ class _Emitter:
         least = OPERATIONS_PER_AWAKE_THREAD if self.awake else OPERATIONS_PER_THREAD
         return self.operations(kernel) > 2 * least and extent >= 2 * self.model.cores
 
-    def operations(self, kernel: LoopKernel) -> int:
-        """What the rounds of a kernel take, in elementary operations or elements moved."""
+    def operations(self, kernel: LoopKernel | CallKernel) -> int:
+        """What a kernel takes, in elementary operations or elements moved; a routine moves an element time and again."""
         moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
-        return max(self.flops(kernel), moved)
+        return max(self.flops(kernel), moved * (MOVES_OF_A_ROUTINE if isinstance(kernel, CallKernel) else 1))
+
+    def parts(self, kernel: CallKernel) -> int:
+        """Into how many parts the items of a routine may be shared among threads."""
+        least = OPERATIONS_PER_AWAKE_THREAD if self.awake else OPERATIONS_PER_THREAD
+        pays = kernel.items >= 2 * self.model.cores and self.operations(kernel) > 2 * least
+        return self.model.cores if pays else 1
+
+    @staticmethod
+    def room(kernel: CallKernel) -> int:
+        """The bytes of the workspace of one part."""
+        return -(-kernel.workspace // ALIGNMENT) * ALIGNMENT
+
+    def call(self, kernel: CallKernel) -> str:
+        """The call of a routine: for all items, or for those from ``first`` to ``last`` of a part."""
+        whole = self.parts(kernel) == 1
+        arrays = [
+            self.names[name] + ("" if whole else f" + first * {self.types[name].size // kernel.items}")
+            for name in (*kernel.operands, kernel.result)
+        ]
+        workspace = "workspace" if whole else f"(char *)workspace + part * {self.room(kernel)}"
+        count = str(kernel.items) if whole else "last - first"
+        return kernel.call.format(*arrays[:-1], y=arrays[-1], n=count, w=workspace) + ";"
 
     def wakes_threads(self, kernel: Kernel) -> bool:
         """Whether a kernel alone is worth waking threads for."""
         if isinstance(kernel, ContractKernel):
             return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
-        return isinstance(kernel, LoopKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
+        return isinstance(kernel, LoopKernel | CallKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
 
     def stage(self, stage: Stage, spell: _Lines, kernel: LoopKernel, private: list[str]) -> StageView:
         """A stage in C; what it needs for itself is declared in ``private``."""
@@ -942,7 +973,9 @@ class _Emitter:
         }[type(kernel)]  # fmt: skip
         formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel | CallKernel) else ()
         dtypes = [self.types[name].dtype for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types]
-        threaded = (isinstance(kernel, LoopKernel) and self.pays(kernel)) or (
+        threaded = (
+            (isinstance(kernel, LoopKernel) and self.pays(kernel)) or (isinstance(kernel, CallKernel) and self.parts(kernel) > 1)
+        ) or (
             isinstance(kernel, ContractKernel) and bool(self.tilings[number][2].parallel)
         )
         dtype = str(FLOAT64 if FLOAT64 in dtypes else FLOAT32)

@@ -71,12 +71,14 @@ class Routine(Op):
 
     whole: it needs its operands as arrays in memory. Otherwise it reads each element in its turn, through any index map.
 
-    A whole one may be a C function of templates/routines/. Then, from the types of the operands and the attributes, ``c``
-    gives the call, where {0}, {1}, ... stand for the operands, {y} for the result and {w} for the workspace,
-    ``workspace`` its bytes, and ``flops`` what it computes.
+    A whole one may be a C function of templates/routines/. It does one thing to each item, which has the last ``axes`` of all
+    operands and of the result. Then, from the types of the operands and the attributes, ``c`` gives the call, where
+    {0}, {1}, ... stand for the operands, {y} for the result, {n} for the number of items and {w} for the workspace,
+    ``workspace`` its bytes, and ``flops`` what all items take.
     """
 
     whole: bool = False
+    axes: int = 0
     c: Callable[..., str] | None = None
     workspace: Callable[..., int] = lambda *_, **__: 0
     flops: Callable[..., int] = lambda *_, **__: 0

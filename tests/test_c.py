@@ -181,8 +181,9 @@ def products(f):
 
 
 def sorting(f):
-    """Short rows and long ones, all dtypes, a formula as operand, gradients."""
-    outputs = []
+    """Short rows and long ones, all dtypes, a formula as operand, gradients; enough rows for threads."""
+    many = f.input("many", (701, 81))
+    outputs = [gx.sort(many), gx.argsort(many)]
     for dtype in ("float32", "float64", "int32", "int64"):
         x, y = f.input(f"x_{dtype}", (3, 7), dtype, below=9), f.input(f"y_{dtype}", (2, 301), dtype, below=70000)
         outputs += [gx.sort(x), gx.argsort(x, 0), gx.sort(y), gx.argsort(y), gx.sort(-x.T)]
@@ -191,8 +192,9 @@ def sorting(f):
 
 
 def linear_algebra(f):
-    """Factors and solutions with and without a rest of rows, columns and panels, and their gradients."""
-    outputs = []
+    """Factors and solutions with and without a rest of rows, columns and panels, and their gradients; enough matrices for threads."""
+    many = f.input("many", (301, 11, 11))
+    outputs = [gx.linalg.cholesky(many @ many.mT + 11 * gx.eye(11)), gx.linalg.inv(many + 11 * gx.eye(11))]
     for dtype, n in (("float32", 5), ("float64", 19), ("float64", 34)):
         x, b = f.input(f"x_{n}", (2, n, n), dtype), f.input(f"b_{n}", (2, n, 9), dtype)
         a = x @ gx.swapaxes(x, -1, -2) + n * gx.eye(n, dtype=dtype)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.toolchain import find_compiler
 
 DTYPES = ["float32", "float64", "int32", "int64"]
 SHAPES = [(1,), (2,), (64,), (65,), (300,), (3, 7), (5, 1), (2, 70, 3), (0,), (3, 0), (0, 4), (2, 3, 1, 2, 3)]
@@ -59,6 +62,17 @@ def test_long_rows(dtype):
     got, order = gx.compile([x], [gx.sort(x), gx.argsort(x)])(values)
     np.testing.assert_array_equal(got, np.sort(values))
     np.testing.assert_array_equal(order, np.argsort(values, kind="stable"))
+
+
+def test_threads_share_the_rows():
+    x = gx.input("x", (1001, 90))
+    values = sample((1001, 90), "float32")
+    one, two = (gx.compile([x], [gx.sort(x), gx.argsort(x)], threads=threads) for threads in (1, 2))
+    for found, other in zip(one(values), two(values), strict=True):
+        assert found.tobytes() == other.tobytes()
+    np.testing.assert_array_equal(two(values)[0], np.sort(values))
+    if find_compiler().openmp is not None and (os.cpu_count() or 1) > 1:
+        assert all(kernel.threaded for kernel in two.kernels)
 
 
 def test_truth_values_and_formulas():

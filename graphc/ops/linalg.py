@@ -50,10 +50,6 @@ def _square(a: TensorType, what: str) -> None:
         raise ShapeError(f"{what} takes square matrices in the last two axes, got shape {a.shape}")
 
 
-def _sizes(a: TensorType) -> str:
-    return f"{math.prod(a.shape[:-2])}, {a.shape[-1]}"
-
-
 # --- Cholesky ---------------------------------------------------------------------------------------
 def _infer_cholesky(a: TensorType) -> TensorType:
     _square(a, "cholesky")
@@ -84,14 +80,14 @@ def _gradient_cholesky(g: Node, y: Node, a: Node) -> list[Node]:
 
 
 def _c_cholesky(a: TensorType) -> str:
-    return f"gx_cholesky_{a.dtype}({{0}}, {{y}}, {_sizes(a)}, {{w}})"
+    return f"gx_cholesky_{a.dtype}({{0}}, {{y}}, {{n}}, {a.shape[-1]}, {{w}})"
 
 
 PANEL = 16  # columns, as in templates/routines/linalg.h.j2
 
 CHOLESKY = register(
     Routine(
-        "cholesky", _infer_cholesky, _reference_cholesky, _gradient_cholesky, whole=True, c=_c_cholesky,
+        "cholesky", _infer_cholesky, _reference_cholesky, _gradient_cholesky, whole=True, axes=2, c=_c_cholesky,
         workspace=lambda a: PANEL * a.shape[-1] * a.dtype.itemsize,
         flops=lambda a: math.prod(a.shape[:-2]) * a.shape[-1] ** 3 // 3,
     )
@@ -135,12 +131,12 @@ def _gradient_triangular(g: Node, x: Node, a: Node, b: Node, *, lower: bool, tra
 
 def _c_triangular(a: TensorType, b: TensorType, *, lower: bool, trans: bool, unit: bool) -> str:
     flags = f"{int(lower)}, {int(trans)}, {int(unit)}"
-    return f"gx_triangular_solve_{a.dtype}({{0}}, {{1}}, {{y}}, {_sizes(a)}, {b.shape[-1]}, {flags})"
+    return f"gx_triangular_solve_{a.dtype}({{0}}, {{1}}, {{y}}, {{n}}, {a.shape[-1]}, {b.shape[-1]}, {flags})"
 
 
 TRIANGULAR = register(
     Routine(
-        "triangular_solve", _infer_triangular, _reference_triangular, _gradient_triangular, whole=True, c=_c_triangular,
+        "triangular_solve", _infer_triangular, _reference_triangular, _gradient_triangular, whole=True, axes=2, c=_c_triangular,
         flops=lambda a, b, **_: a.size * b.shape[-1],
     )
 )  # fmt: skip
@@ -178,8 +174,8 @@ def _no_gradient(g: Node, y: Node, *operands: Node, **_: Any) -> list[None]:
 
 LU = register(
     Routine(
-        "lu", _infer_lu, _reference_lu, _no_gradient, whole=True,
-        c=lambda a: f"gx_lu_{a.dtype}({{0}}, {{y}}, {_sizes(a)})", flops=lambda a: 2 * a.size * a.shape[-1] // 3,
+        "lu", _infer_lu, _reference_lu, _no_gradient, whole=True, axes=2,
+        c=lambda a: f"gx_lu_{a.dtype}({{0}}, {{y}}, {{n}}, {a.shape[-1]})", flops=lambda a: 2 * a.size * a.shape[-1] // 3,
     )
 )  # fmt: skip
 
@@ -214,12 +210,12 @@ def _reference_lu_solve(factors: Array, b: Array, *, type: TensorType, trans: bo
 
 
 def _c_lu_solve(factors: TensorType, b: TensorType, *, trans: bool) -> str:
-    return f"gx_lu_solve_{b.dtype}({{0}}, {{1}}, {{y}}, {_sizes(factors)}, {b.shape[-1]}, {int(trans)})"
+    return f"gx_lu_solve_{b.dtype}({{0}}, {{1}}, {{y}}, {{n}}, {b.shape[-2]}, {b.shape[-1]}, {int(trans)})"
 
 
 LU_SOLVE = register(
     Routine(
-        "lu_solve", _infer_lu_solve, _reference_lu_solve, _no_gradient, whole=True, c=_c_lu_solve,
+        "lu_solve", _infer_lu_solve, _reference_lu_solve, _no_gradient, whole=True, axes=2, c=_c_lu_solve,
         flops=lambda factors, b, **_: 2 * b.size * b.shape[-2],
     )
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -26,14 +25,13 @@ def _sorting(name: str, item: int, **meaning: Any) -> Routine:
     """item: bytes of an element while it is sorted, beyond those of the key; the workspace holds two rows and the counts."""
 
     def c(x: TensorType) -> str:
-        rows, n = math.prod(x.shape[:-1]), x.shape[-1]
-        return f"gx_{name}_{x.dtype}({{0}}, {{y}}, {rows}, {n}, {{w}})"
+        return f"gx_{name}_{x.dtype}({{0}}, {{y}}, {{n}}, {x.shape[-1]}, {{w}})"
 
     def workspace(x: TensorType) -> int:
         width = x.dtype.itemsize
         return width * 256 * 4 + 2 * x.shape[-1] * (width + -(-item // width) * width)
 
-    return Routine(name, whole=True, c=c, workspace=workspace, **meaning)
+    return Routine(name, whole=True, axes=1, c=c, workspace=workspace, **meaning)
 
 
 def _gradient_sort(g: Node, y: Node, x: Node) -> list[Node]:

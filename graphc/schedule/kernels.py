@@ -203,6 +203,7 @@ class CallKernel:
     """One call of a C function of templates/routines/ on whole arrays.
 
     call: as :class:`~graphc.ir.Routine` gives it; result and operands: the tensors that stand for {y} and {0}, {1}, ... in it.
+    items: how many there are, each as large a part of every tensor.
     """
 
     name: str
@@ -210,6 +211,7 @@ class CallKernel:
     result: str
     operands: tuple[str, ...]
     call: str
+    items: int
     workspace: int
     flops: int
     formulas: list[str] = field(default_factory=list)

@@ -13,7 +13,7 @@ are independent and the innermost loop runs in vectors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import copysign
+from math import copysign, prod
 
 from graphc.ir import REGISTRY, Routine
 from graphc.lower.equations import Equation, IndexValue, Program
@@ -77,8 +77,8 @@ def _call(routine: Routine, c: Callable[..., str], equation: Equation, program: 
     types, attrs = [program.type_of(load.tensor) for load in equation.loads], dict(equation.call.attrs)
     return CallKernel(
         equation.name, "a routine on whole arrays", equation.name, tuple(load.tensor for load in equation.loads),
-        c(*types, **attrs), routine.workspace(*types, **attrs), routine.flops(*types, **attrs),
-        [formula(equation, program, is_stored)],
+        c(*types, **attrs), prod(types[0].shape[: -routine.axes]), routine.workspace(*types, **attrs),
+        routine.flops(*types, **attrs), [formula(equation, program, is_stored)],
     )  # fmt: skip
 
 
