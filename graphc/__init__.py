@@ -18,6 +18,7 @@ from graphc.compile import compile
 from graphc.draw import draw
 from graphc.evaluate import evaluate
 from graphc.frontend import *  # noqa: F403 (its __all__ is ours)
+from graphc.linalg import matrix_power
 from graphc.ops import pointwise as _pointwise
 from graphc.ops.pointwise import *  # noqa: F403 (so one statement adds an operation)
 from graphc.passes.derivatives import hessian, hvp, jacobian, jvp
@@ -49,6 +50,7 @@ __all__ = [
     "jvp",
     "linalg",
     "load",
+    "matrix_power",
     "nn",
     "optim",
     "random",
