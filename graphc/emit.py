@@ -513,6 +513,7 @@ class _Emitter:
             counted(type.size, "a tensor of {:,} elements")
         for extent in (extent for kernel in schedule.kernels for extent in extents_of(kernel)):
             counted(extent, "a loop over {:,} elements")
+        self.scalars = frozenset(n for n, type in self.types.items() if type.size == 1 and n not in constants)
         self.threaded = False
 
     # --- the whole file ------------------------------------------------------------------------------
@@ -888,9 +889,7 @@ class _Emitter:
     def operand(
         self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]
     ) -> tiling.Operand:
-        scalars = frozenset(
-            n for n in self.types if self.types[n].size == 1 and n not in stores_of(kernel) and n not in self.constants
-        )
+        scalars = self.scalars - frozenset(stores_of(kernel))
         speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel), scalars)
         scalar = operand.scalar
         loads = [s for s in self.walk(scalar) if s.op == "load" and {row, column} <= s.variables]

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 __all__ = ["ALIGNMENT", "Plan", "Span", "plan"]
 
 ALIGNMENT = 64
@@ -39,18 +41,17 @@ class Plan:
 
 def plan(spans: Iterable[Span]) -> Plan:
     """Place the spans; those that are needed at the same time do not overlap."""
-    placed: list[tuple[Span, int]] = []
-    for span in sorted(spans, key=lambda span: (-span.nbytes, span.first, span.name)):
-        busy = sorted(
-            (offset, offset + other.nbytes)
-            for other, offset in placed
-            if other.first <= span.last and span.first <= other.last and other.nbytes
-        )
+    order = sorted(spans, key=lambda span: (-span.nbytes, span.first, span.name))
+    first, last, nbytes = (np.array([getattr(s, field) for s in order], np.int64) for field in ("first", "last", "nbytes"))
+    offsets = np.zeros(len(order), np.int64)
+    for k, span in enumerate(order):
+        met = np.flatnonzero((first[:k] <= span.last) & (span.first <= last[:k]) & (nbytes[:k] > 0))
         at = 0
-        for start, end in busy:
+        for start, end in sorted(zip(offsets[met].tolist(), (offsets[met] + nbytes[met]).tolist(), strict=True)):
             if start >= at + span.nbytes:
                 break
             at = max(at, -(-end // ALIGNMENT) * ALIGNMENT)
-        placed.append((span, at))
+        offsets[k] = at
+    placed = list(zip(order, offsets.tolist(), strict=True))
     top = max((offset + span.nbytes for span, offset in placed), default=0)
     return Plan({span.name: offset for span, offset in placed}, -(-top // ALIGNMENT) * ALIGNMENT)

@@ -228,12 +228,17 @@ Group = LoopGroup | ContractGroup | RoutineGroup
 
 @dataclass
 class Grouping:
-    """Puts each stored equation into a kernel. ``groups`` is in an order in which each follows what it reads."""
+    """Puts each stored equation into a kernel. ``groups`` is in an order in which each follows what it reads.
+
+    readers: by tensor, the loop kernels that load it. single: those of one round.
+    """
 
     program: Program
     stored: dict[str, Equation]
     groups: list[Group] = field(default_factory=list)
     place: dict[str, int] = field(default_factory=dict)
+    readers: dict[str, set[int]] = field(default_factory=dict)
+    single: set[int] = field(default_factory=set)
 
     def run(self) -> list[Group]:
         early = self._early()
@@ -281,7 +286,7 @@ class Grouping:
         latest = max([latest, *(self.place[name] + 1 for name in self.picks(equation) if name in self.place)])
         where = -1
         if equation.call is None and not is_contraction(equation):
-            for at in [latest, *range(len(self.groups) - 1, latest, -1)]:
+            for at in [latest, *self._later(equation, loads, latest)]:
                 if 0 <= at < len(self.groups) and self.join(equation, loads, self.groups[at]):
                     where = at
                     break
@@ -289,6 +294,22 @@ class Grouping:
             self.groups.append(self.open(equation, loads))
             where = len(self.groups) - 1
         self.place[equation.name] = where
+        group = self.groups[where]
+        if isinstance(group, LoopGroup):
+            for load in loads:
+                self.readers.setdefault(load.tensor, set()).add(where)
+            if group.rank == 0:
+                self.single.add(where)
+
+    def _later(self, equation: Equation, loads: tuple[Load, ...], latest: int) -> list[int]:
+        """The kernels behind the latest that computes what is read which :meth:`join` could take, the last one first.
+
+        Such a kernel has nothing to hand over: it must read something that ``equation`` reads too, or be scalars as it is.
+        """
+        near = {at for load in loads for at in self.readers.get(load.tensor, ())}
+        if not equation.axes:
+            near |= self.single
+        return sorted((at for at in near if at > latest), reverse=True)
 
     def picks(self, equation: Equation) -> list[str]:
         """The tensors whose elements serve as indices in an equation and all that is computed in it."""

@@ -73,11 +73,12 @@ def schedule(program: Program) -> Schedule:
     aliases: dict[str, str] = {}
     copies: list[Kernel] = []
     for parameter, name in program.updates.items():
-        writer = next(kernel for kernel in kernels if name in stores_of(kernel))
-        readers = [kernel for kernel in order.kernels if parameter in reads_of(kernel) and kernel is not writer]
+        writer = order.writer[name]
+        readers = [kernel for kernel in order.readers.get(parameter, ()) if kernel is not writer]
         if _elementwise(writer, parameter, name) and not any(order.leads(writer, reader) for reader in readers):
             aliases[name] = parameter
-            _leave_in_place(writer, parameter, name)
+            if _leave_in_place(writer, parameter, name):
+                order.look_again(writer)
             for reader in readers:
                 order.add(reader, writer)
         else:
@@ -85,8 +86,8 @@ def schedule(program: Program) -> Schedule:
     for name, parameter in aliases.items():
         update = program.by_name[name]
         scatters = _scatters_behind(update, parameter, program, is_stored)
-        apart = [next(k for k in order.kernels if each.name in stores_of(k)) for each in scatters]
-        writer = next(kernel for kernel in order.kernels if name in stores_of(kernel))
+        apart = [order.writer[scatter.name] for scatter in scatters]
+        writer = order.writer[name]
         outputs = any(scatter.name in program.outputs for scatter in scatters)
         if scatters and not outputs and stores_of(writer) == [name] and _read_by_none_but(writer, scatters, apart, order):
             order.merge([*apart, writer], build_rows(scatters, update, program, is_stored, volatile))
@@ -94,18 +95,26 @@ def schedule(program: Program) -> Schedule:
     return Schedule(program.name, [*order.sorted(), *copies], arrays, aliases)
 
 
-def _leave_in_place(kernel: Kernel, parameter: str, name: str) -> None:
-    """Without the lines that store an old value over itself: a scatter into a parameter touches what it changes alone."""
-    if isinstance(kernel, LoopKernel) and len(kernel.stages) > 1:
-        for stage in kernel.stages:
-            if stage.before or stage.after or stage.accumulators:
-                continue
-            stage.body = [
-                line for line in stage.body
-                if not (isinstance(line, Store) and line.tensor == name and line.scalar.op == "load"
-                        and line.scalar.tensor == parameter and line.scalar.index == line.index)
-            ]  # fmt: skip
-        kernel.stages = [stage for stage in kernel.stages if stage.before or stage.body or stage.after]
+def _leave_in_place(kernel: Kernel, parameter: str, name: str) -> bool:
+    """Drop the lines that store an old value over itself: a scatter into a parameter touches what it changes alone.
+
+    Tells whether there were any.
+    """
+    if not isinstance(kernel, LoopKernel) or len(kernel.stages) < 2:
+        return False
+    dropped = False
+    for stage in kernel.stages:
+        if stage.before or stage.after or stage.accumulators:
+            continue
+        kept = [
+            line for line in stage.body
+            if not (isinstance(line, Store) and line.tensor == name and line.scalar.op == "load"
+                    and line.scalar.tensor == parameter and line.scalar.index == line.index)
+        ]  # fmt: skip
+        dropped = dropped or len(kept) < len(stage.body)
+        stage.body = kept
+    kernel.stages = [stage for stage in kernel.stages if stage.before or stage.body or stage.after]
+    return dropped
 
 
 # An update of a table goes through the picked rows alone where all it has are at least so many times as many.
@@ -175,9 +184,8 @@ def _is(operand: Operand, tensor: str, reader: Equation) -> bool:
 
 def _read_by_none_but(writer: Kernel, scatters: list[Equation], apart: list[Kernel], order: _Order) -> bool:
     """Whether ``writer`` alone reads the scatters, and no other kernel must run between them and it."""
-    names, ids = {scatter.name for scatter in scatters}, {id(kernel) for kernel in apart}
-    readers = [kernel for kernel in order.kernels if names & {*reads_of(kernel)} and id(kernel) not in ids]
-    return [id(kernel) for kernel in readers] == [id(writer)] and not order.between([*apart, writer])
+    readers = {id(kernel) for scatter in scatters for kernel in order.readers.get(scatter.name, ())}
+    return readers - {id(kernel) for kernel in apart} == {id(writer)} and not order.between([*apart, writer])
 
 
 def stores_of(kernel: Kernel) -> list[str]:
@@ -280,16 +288,25 @@ def _picked(scalar: Scalar) -> set[str]:
 
 
 class _Order:
-    """Kernels and what must come before what."""
+    """Kernels, who writes and who reads a tensor, and what must come before what."""
 
     def __init__(self, kernels: list[Kernel]) -> None:
         self.kernels = kernels
         self.after: dict[int, list[int]] = {id(kernel): [] for kernel in kernels}
-        writer = {name: kernel for kernel in kernels for name in stores_of(kernel)}
+        self.writer = {name: kernel for kernel in kernels for name in stores_of(kernel)}
+        self.readers: dict[str, list[Kernel]] = {}
         for kernel in kernels:
             for name in reads_of(kernel):
-                if name in writer and writer[name] is not kernel:
-                    self.add(writer[name], kernel)
+                self.readers.setdefault(name, []).append(kernel)
+                if name in self.writer and self.writer[name] is not kernel:
+                    self.add(self.writer[name], kernel)
+
+    def look_again(self, kernel: Kernel) -> None:
+        """After ``kernel`` has lost lines: it may read less."""
+        for readers in self.readers.values():
+            readers[:] = [reader for reader in readers if reader is not kernel]
+        for name in reads_of(kernel):
+            self.readers.setdefault(name, []).append(kernel)
 
     def add(self, first: Kernel, then: Kernel) -> None:
         self.after[id(first)].append(id(then))
@@ -318,6 +335,10 @@ class _Order:
         gone = {id(kernel) for kernel in several}
         kept = [one if kernel is several[-1] else kernel for kernel in self.kernels]
         self.kernels = [kernel for kernel in kept if id(kernel) not in gone]
+        self.writer |= dict.fromkeys(stores_of(one), one)
+        for readers in self.readers.values():
+            readers[:] = [reader for reader in readers if id(reader) not in gone]
+        self.look_again(one)
         followers = [other for kernel in several for other in self.after.pop(id(kernel))]
         self.after[id(one)] = [other for other in followers if other not in gone]
         for each in self.after.values():
