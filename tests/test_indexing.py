@@ -648,3 +648,44 @@ def test_strange_programs(seed):
         d = program.numbers(x.shape)
         slope = np.sum(program.scale * (program.function(x + d) - program.function(x)))
         assert np.sum(got[f"g{program.number}"] * d) == slope, program
+
+
+# --- peers ---------------------------------------------------------------------------------------------------------
+@pytest.mark.peers
+@pytest.mark.parametrize("method", ["set", "add", "multiply", "max", "min"])
+def test_values_and_gradients_are_those_of_jax(method):
+    """Each index once: of others JAX does not say what the gradient of a set is, and has none of a product."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    x, i, v = gx.input("x", (5, 4), "float64"), gx.input("i", (3,), "int32"), gx.input("v", (3, 4), "float64")
+    old, picks, new = RNG.normal(size=(5, 4)), np.array([4, -4, 0]), RNG.normal(size=(3, 4))
+
+    first, columns, again = np.arange(3), np.array([3, 0, 3]), np.array([0, 1, 1])
+
+    def total(x, i, v, np, **options):
+        y = getattr(x.at[i], method)(v, **options)
+        z = getattr(x.at[1:4, ::-2], method)(v[:, :2], **options)
+        return np.sum(np.sin(y[i, first])) + np.sum(y * y * y) + np.sum(np.cos(z[:, columns]) * z[i[0]][again])
+
+    mine = total(x, i, v, gx)
+    got = gx.compile([x, i, v], [mine, *gx.grad(mine, [x, v])])(old, picks, new)
+    wanted = jax.value_and_grad(lambda x, v: total(x, jax.numpy.asarray(picks), v, jax.numpy, unique_indices=True), (0, 1))
+    value, gradients = wanted(jax.numpy.asarray(old), jax.numpy.asarray(new))
+    for mine, theirs in zip(got, (value, *gradients), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.peers
+def test_sgd_on_a_table_is_that_of_pytorch():
+    torch = pytest.importorskip("torch")
+    table, picks = RNG.normal(size=(30, 4)), RNG.integers(0, 30, (5, 3))
+    w, i = gx.parameter("w", table, "float64"), gx.input("i", (5, 3), "int32")
+    step = gx.train_step(gx.mean(gx.tanh(gx.nn.embedding(i, w)) ** 2), gx.optim.SGD(learning_rate=2.0))
+    other = torch.tensor(table, requires_grad=True)
+    optimizer = torch.optim.SGD([other], lr=2.0)
+    for _ in range(4):
+        step(i=picks)
+        optimizer.zero_grad()
+        torch.mean(torch.tanh(torch.nn.functional.embedding(torch.tensor(picks), other)) ** 2).backward()
+        optimizer.step()
+    np.testing.assert_allclose(w.value, other.detach().numpy(), rtol=1e-12)
