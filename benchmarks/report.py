@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["Cell", "Line", "print_table", "write_json", "write_picture"]
+__all__ = ["Cell", "Line", "pretty", "print_table", "show", "write_json", "write_picture"]
 
 
 @dataclass
@@ -92,7 +92,7 @@ def print_table(lines: list[Line], titles: dict[str, str]) -> None:
         rows.append([line.key, line.how, *cells, best, ratio, pretty(line.limit), share])
     heads = ["row", "measured", *(titles[name] for name in columns), "best peer", "faster by", "limit", "of limit"]
     title = "time per step, median of interleaved rounds; `faster by` and `of limit` are graphc's, called plainly"
-    _show(title, heads, rows)
+    show(title, heads, rows)
 
     checked = [line for line in lines if any(cell.error is not None for cell in line.cells.values())]
     errors = [
@@ -105,12 +105,12 @@ def print_table(lines: list[Line], titles: dict[str, str]) -> None:
     ]
     if errors:
         title = "agreement with float64: largest error relative to the largest element"
-        _show(title, ["row", "measured", *(titles[name] for name in columns)], errors)
+        show(title, ["row", "measured", *(titles[name] for name in columns)], errors)
     for text, number in numbers.items():
         print(f"[{number}] {text} ({', '.join(notes[text])})")
 
 
-def _show(title: str, heads: list[str], rows: list[list[str]]) -> None:
+def show(title: str, heads: list[str], rows: list[list[str]]) -> None:
     try:
         from rich import box
         from rich.console import Console

@@ -55,3 +55,15 @@ def test_a_wrong_gradient_is_noticed():
     )
     with pytest.raises(Disagreement, match="W1 is off"):
         check(PEERS["numpy"].load().build(workload, "call"), workload, expected)
+
+
+def test_growth() -> None:
+    from benchmarks import growth
+
+    small, large = growth.compile_growth([1, 3])
+    assert 0 < small["nodes"] < large["nodes"]
+    assert min(small.values()) >= 0
+    (arena,) = growth.arena_growth([(4, 8, 8)])
+    assert 0 < arena["alive"] <= arena["arena"]
+    (step,) = growth.step_growth([(8, 4)])
+    assert step["step"] > 0
