@@ -18,7 +18,7 @@ ORDER = """
     types ir
     ops ops.structural ops.special ops.pointwise ops.routines ops.gather ops.sorting ops.random ops.linalg
     frontend.sources frontend.elementwise frontend.movement frontend.pieces frontend.diagonals frontend.indexing frontend.at frontend.reductions frontend.contractions
-    frontend.differences frontend.norms frontend.aliases frontend.protocol frontend capture scans sorting random linalg nn.activations nn.dropout nn.layers nn.losses nn init
+    frontend.differences frontend.norms frontend.aliases frontend.protocol frontend capture scans sorting random linalg nn.activations nn.regularization nn.layers nn.losses nn init
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify passes.draws
     arguments enter program concurrency call runtime

@@ -33,7 +33,7 @@ SECTIONS = [
     ("Differences", "frontend.differences"),
     ("Indexing", "frontend.indexing"), ("Elements changed", "frontend.at"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),
     ("Contractions", "frontend.contractions"), ("Linear algebra", "linalg"), ("Second names", "frontend.aliases"),
-    ("Random", "random"), ("Activations", "nn.activations"), ("Layers", "nn.layers"), ("Dropout", "nn.dropout"),
+    ("Random", "random"), ("Activations", "nn.activations"), ("Layers", "nn.layers"), ("Dropout", "nn.regularization"),
     ("Losses", "nn.losses"), ("Optimizers", "optim.algorithms"), ("Learning rates", "optim.schedules"), ("Clipping", "optim.clipping"),
     ("An optimizer of your own", "optim.optimizer"), ("Initialisers", "init"),
     ("Gradient control", "frontend"), ("Derivatives", "passes.grad"), ("Derivatives beyond the gradient", "passes.derivatives"),

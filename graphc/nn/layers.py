@@ -11,7 +11,7 @@ from graphc import frontend as fe
 from graphc.frontend.indexing import as_index, one_hot, spread_over, within
 from graphc.ir import Node, Parameter
 from graphc.nn.activations import as_float, softmax
-from graphc.nn.dropout import dropout
+from graphc.nn.regularization import dropout
 from graphc.ops.gather import gather
 from graphc.ops.pointwise import as_node, cast, divide, equal, exp, less_equal, sqrt, where
 from graphc.ops.structural import iota, stop_gradient
