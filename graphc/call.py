@@ -14,6 +14,7 @@ and for everything else calls the long one, before anything has happened.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
@@ -31,6 +32,9 @@ from graphc.types import BOOL, DType, IndexOutOfRangeError, InputTypeError, Inpu
 __all__ = ["Caller", "Lane"]
 
 _ndarray = np.ndarray
+
+# Bytes of an output from which on its memory is used again.
+LARGE = 1 << 20
 
 
 class Lane:
@@ -99,6 +103,8 @@ class Caller:
         self.outputs = [
             (self._first_output + k, slot.type.dtype.numpy, slot.type.shape) for k, slot in enumerate(signature.outputs)
         ]
+        nbytes = [slot.type.nbytes for slot in signature.outputs]
+        self.empties: list[Any] = [_Recycled() if size >= LARGE else np.empty for size in nbytes]
         self._lay_out_scalars()
         self._entry = self._enterable()
 
@@ -169,7 +175,7 @@ class Caller:
             results: list[Any] = [None] * len(self.outputs)
             for k, (word, dtype, shape) in enumerate(self.outputs):
                 if shape:
-                    results[k] = targets[k] if targets else _fresh(self.name, shape, dtype)
+                    results[k] = targets[k] if targets else _fresh(self.name, self.empties[k], shape, dtype)
                     slots[word] = place(results[k])
             status = guarded_call(self.guards, lane, self.program.call, lane.argument)
             if status:
@@ -227,12 +233,12 @@ class Caller:
         known: dict[str, Any] = {
             "_missing": _MISSING, "_refused": _REFUSED, "_general": general, "_free": self.free, "_lane_of": self.lane,
             "_guards": self.guards, "_guarded": guarded_call, "_guard": self.guards[0][0] if self.guards else None,
-            "_enter": self._entry.enter if self._entry else self.program.call, "_empty": np.empty,
-            "_id": id, "_type": type, "_IndexError": IndexError,
+            "_enter": self._entry.enter if self._entry else self.program.call, "_id": id, "_type": type,
+            "_IndexError": IndexError,
         }  # fmt: skip
         known |= {f"_numbers_{k}": numbers for k, numbers, _, _ in self._inputs}
         for k, (_, dtype, shape) in enumerate(self.outputs):
-            known |= {f"_shape_{k}": shape, f"_dtype_{k}": dtype}
+            known |= {f"_empty_{k}": self.empties[k], f"_shape_{k}": shape, f"_dtype_{k}": dtype}
         exec(compile(self._text(), f"<call of {self.name}>", "exec"), known)
         called: Callable[..., Any] = known.pop("_call")  # no cycle: a function that nobody needs is gone at once
         return called
@@ -257,7 +263,7 @@ class Caller:
         cell = "" if _uniform([inputs[k].type.dtype for k, _ in numbers]) else "[0]"
         placing = ["_in = _lane.inputs"] if numbers else []
         placing += [f"_in[{place}]{cell} = {name}" for place, (_, name) in enumerate(numbers)]
-        placing += [f"_{k} = _empty(_shape_{k}, _dtype_{k})" for k in fresh]
+        placing += [f"_{k} = _empty_{k}(_shape_{k}, _dtype_{k})" for k in fresh]
         placing += ["_ids = _lane.ids"] if arrays else []
         placing += [f"_ids[{place}] = _id({array})" for place, array in enumerate(arrays)]
         if not self.guards:
@@ -343,9 +349,38 @@ _MISSING: Any = object()  # for an input that was not given
 _REFUSED = (TypeError, ValueError, OverflowError, MemoryError)  # of numbers that do not fit, and of numpy.empty
 
 
-def _fresh(function: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+class _Recycled:
+    """``numpy.empty`` for one large output: in the memory of an earlier one, once nobody has that any more.
+
+    The first touch of new memory is a page fault for every few kB, which costs more than many a kernel. What is given are
+    views, and each refers to its block; so a block with no reference but ours is free. Two are kept, for in ``y = f(x)`` the
+    old ``y`` lives until the new one is there.
+    """
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self) -> None:
+        self._blocks: list[Array] = []  # without the one that a call is looking at
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        alone = object()
+        for _ in range(2):
+            try:
+                block = self._blocks.pop(0)
+            except IndexError:
+                break
+            free = sys.getrefcount(block) <= sys.getrefcount(alone)
+            self._blocks.append(block)
+            if free:
+                return block[...]
+        block = np.empty(shape, dtype)
+        self._blocks[:] = [*self._blocks[-1:], block]
+        return block[...]
+
+
+def _fresh(function: str, empty: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
-        return np.empty(shape, dtype)
+        return empty(shape, dtype)  # type: ignore[no-any-return]
     except (MemoryError, ValueError):
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
         raise InputValueError(

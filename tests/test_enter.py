@@ -154,3 +154,28 @@ def test_a_bound_function_outlives_its_function():
 def test_signature():
     assert str(inspect.signature(scale())) == "(*args, out=None, **named)"
     assert callable(scale())
+
+
+def test_a_large_output_takes_memory_that_nobody_has():
+    x = gx.input("x", (600, 600))
+    f = gx.compile([x], x * 2)
+    ones = np.ones((600, 600), np.float32)
+
+    def place(array):
+        return array.__array_interface__["data"][0]
+
+    first = f(ones)
+    part, at = first[3:5].T, place(first)
+    del first
+    second = f(3 * ones)  # a view of the first is left
+    assert place(second) != at
+    assert (part[0, 0], second[0, 0]) == (2, 6)
+    at = place(second)
+    del second
+    third = f(ones)
+    assert place(third) == at
+    assert third[0, 0] == 2
+    kept = memoryview(third)
+    del third
+    assert f(4 * ones)[0, 0] == 8
+    assert kept[0, 0] == 2
