@@ -205,3 +205,13 @@ def test_what_follows_the_rounds_is_kept_whole(rows):
 def test_empty_parameters_are_swapped():
     a, b = gx.parameter("a", np.zeros((17, 0))), gx.parameter("b", np.zeros((17, 0)))
     assert gx.compile([], gx.sum(a), {a: b, b: a})() == 0
+
+
+def test_attention_is_its_six_products_and_a_pass_between_them():
+    """Forward and backward: the mask and the scale are in store steps; softmax, its gradient and the loss are a pass each."""
+    q, k, v, c = (gx.input(name, (2, 24, 16)) for name in "qkvc")
+    loss = gx.sum(gx.nn.scaled_dot_product_attention(q, k, v, is_causal=True) * c)
+    kinds = [type(kernel).__name__ for kernel in schedule([loss, *gx.grad(loss, [q, k, v])], {}, [q, k, v, c]).kernels]
+    assert kinds.count("ContractKernel") == 6
+    assert kinds.count("LoopKernel") == 3
+    assert len(kinds) == 9
