@@ -2,7 +2,7 @@
 
 Every leaf holds small integers and the operations keep them integers (as floats), so that sums are exact in any order
 and no comparison depends on rounding: what comes out of C must be what comes out of NumPy, all decisions included.
-Gradients come last and may round. Run as a script to look for more::
+Gradients come last and may round. Run as a script to look for more (with sanitizers as test_fuzz_smooth.py says)::
 
     python tests/test_fuzz.py 1000 2000
 """

@@ -2,7 +2,7 @@
 against as written.
 
 Each operand is first brought into the domain that its operation declares. Run as a script to look for more, or with
-``CC="gcc -fsanitize=undefined -fno-sanitize-recover"`` (for addresses preload libasan, ASAN_OPTIONS=detect_leaks=0)::
+``CC="gcc -fsanitize=undefined -fno-sanitize-recover"`` (or address, with libasan in LD_PRELOAD and ASAN_OPTIONS=detect_leaks=0)::
 
     python tests/test_fuzz_smooth.py 1000 2000
 """
