@@ -23,7 +23,7 @@ from graphc.ir import REGISTRY, Array
 from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Divide, Index, Modulo, Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
-from graphc.plan import ALIGNMENT, Plan, Span, plan
+from graphc.plan import Plan, Span, aligned, plan
 from graphc.program import KernelReport
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
@@ -628,7 +628,7 @@ class _Emitter:
                     if type.nbytes > STACK_BYTES:
                         rounds = (kernel.strip or 1) if name in kernel.buffers else 1
                         copies = self.model.cores if name in kernel.buffers and self.pays(kernel) else 1
-                        nbytes = -(-type.nbytes * rounds // ALIGNMENT) * ALIGNMENT * copies
+                        nbytes = aligned(type.nbytes * rounds) * copies
                         spans.append(Span(f"{number}:{name}", nbytes, number, number))
                 if self.pays(kernel):
                     for a in kernel.accumulators:
@@ -735,10 +735,10 @@ class _Emitter:
             if view.threaded and view.block and name.endswith("_part") and name in kernel.results:
                 continue
             if type.nbytes > STACK_BYTES and view.threaded and name in kernel.buffers:
-                space, elements = names.fresh(f"{name}_space"), -(-type.nbytes * rounds // ALIGNMENT) * ALIGNMENT
+                space, elements = names.fresh(f"{name}_space"), aligned(type.nbytes * rounds) // type.dtype.itemsize
                 declared.append(f"{type.dtype.ctype} *restrict {space}")
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
-                mine = f"{space} + part * {elements // type.dtype.itemsize}"
+                mine = f"{space} + part * {elements}"
                 view.private.append(f"{type.dtype.ctype} *const {spelled[name]} = {mine};")
                 view.most_parts = self.model.cores
             elif type.nbytes > STACK_BYTES:
@@ -801,7 +801,7 @@ class _Emitter:
     @staticmethod
     def room(kernel: CallKernel) -> int:
         """The bytes of the workspace of one part."""
-        return -(-kernel.workspace // ALIGNMENT) * ALIGNMENT
+        return aligned(kernel.workspace)
 
     def call(self, kernel: CallKernel) -> str:
         """The call of a routine: for all items, or for those from ``first`` to ``last`` of a part."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Plan", "Span", "plan"]
+__all__ = ["ALIGNMENT", "Plan", "Span", "aligned", "plan"]
 
 ALIGNMENT = 64
 
@@ -39,6 +39,11 @@ class Plan:
     nbytes: int
 
 
+def aligned(nbytes: int) -> int:
+    """The next multiple of :data:`ALIGNMENT`."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 def plan(spans: Iterable[Span]) -> Plan:
     """Place the spans; those that are needed at the same time do not overlap."""
     order = sorted(spans, key=lambda span: (-span.nbytes, span.first, span.name))
@@ -50,8 +55,8 @@ def plan(spans: Iterable[Span]) -> Plan:
         for start, end in sorted(zip(offsets[met].tolist(), (offsets[met] + nbytes[met]).tolist(), strict=True)):
             if start >= at + span.nbytes:
                 break
-            at = max(at, -(-end // ALIGNMENT) * ALIGNMENT)
+            at = max(at, aligned(end))
         offsets[k] = at
     placed = list(zip(order, offsets.tolist(), strict=True))
     top = max((offset + span.nbytes for span, offset in placed), default=0)
-    return Plan({span.name: offset for span, offset in placed}, -(-top // ALIGNMENT) * ALIGNMENT)
+    return Plan({span.name: offset for span, offset in placed}, aligned(top))

@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gx
 from graphc.types import FLOAT32, FLOAT64, INT32, DTypeError, GraphError, ShapeError
+from tests.oracles import assert_values_and_gradients_are_pytorchs
 
 rng = np.random.default_rng(7)
 
@@ -468,12 +469,4 @@ def torch_cases(torch):
 @pytest.mark.filterwarnings("ignore")
 def test_values_and_gradients_are_pytorchs():
     torch = pytest.importorskip("torch")
-    for name, ours, theirs, arrays in torch_cases(torch):
-        inputs = [gx.input(f"x{k}", array.shape, "float64") for k, array in enumerate(arrays)]
-        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
-        y, z = ours(*inputs), theirs(*tensors)
-        cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape)
-        found = gx.evaluate([y, *gx.grad(gx.sum(y * cotangent), inputs)], dict(zip(inputs, arrays, strict=True)))
-        wanted = [z, *torch.autograd.grad(z, tensors, torch.tensor(cotangent))]
-        for part, (a, b) in enumerate(zip(found, wanted, strict=True)):
-            np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-11, atol=1e-13, err_msg=f"{name}, {part}")
+    assert_values_and_gradients_are_pytorchs(torch, torch_cases(torch))

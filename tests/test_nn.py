@@ -14,6 +14,7 @@ import graphc as gx
 from graphc import nn
 from graphc.evaluate import evaluate_all
 from graphc.types import DTypeError, GraphcError, GraphError, ShapeError
+from tests.oracles import assert_values_and_gradients_are_pytorchs
 
 RNG = np.random.default_rng(0)
 POINTS = np.concatenate([[-40.0, -7, -3, -1, -0.25, -0.0, 0.0, 0.5, 1, 3, 6, 7, 30], RNG.normal(0, 3, 20)])
@@ -419,15 +420,7 @@ SINGLE = {"hard_sigmoid": 1e-7}  # its slope of 1/6 is a float32 in PyTorch
 @pytest.mark.filterwarnings("ignore")
 def test_values_and_gradients_are_pytorchs():
     torch = pytest.importorskip("torch")
-    for name, ours, theirs, arrays in torch_cases(torch):
-        inputs = [gx.input(f"x{k}", array.shape, "float64") for k, array in enumerate(arrays)]
-        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
-        y, z = ours(*inputs), theirs(*tensors)
-        cotangent = np.random.default_rng(1).uniform(0.5, 1.5, y.shape)
-        found = gx.evaluate([y, *gx.grad(gx.sum(y * cotangent), inputs)], dict(zip(inputs, arrays, strict=True)))
-        wanted = [z, *torch.autograd.grad(z, tensors, torch.tensor(cotangent))]
-        for part, (a, b) in enumerate(zip(found, wanted, strict=True)):
-            np.testing.assert_allclose(a, b.detach().numpy(), rtol=SINGLE.get(name, 1e-11), atol=1e-13, err_msg=f"{name}, {part}")
+    assert_values_and_gradients_are_pytorchs(torch, torch_cases(torch), SINGLE)
 
 
 @pytest.mark.peers

@@ -25,13 +25,13 @@ that is constant in pieces it is zero, and one without a gradient says so when i
 node (`x.sum(axis=0)`), and NumPy's own functions build nodes (`np.tanh(x)`).
 """
 
-# In this order; a module that is not there yet is passed over.
+# In this order.
 SECTIONS = [
     ("Sources", "frontend.sources"), ("Pointwise", "ops.pointwise"), ("Pointwise, composed", "frontend.elementwise"),
     ("Reductions", "frontend.reductions"), ("Running results", "scans"),
     ("Movement", "frontend.movement"), ("Put together and taken apart", "frontend.pieces"), ("Diagonals", "frontend.diagonals"),
     ("Differences", "frontend.differences"),
-    ("Indexing", "frontend.indexing"), ("Elements changed", "frontend.at"), ("Indexing by arrays", "indexing"), ("Sorting", "sorting"),
+    ("Indexing", "frontend.indexing"), ("Elements changed", "frontend.at"), ("Sorting", "sorting"),
     ("Contractions", "frontend.contractions"), ("Linear algebra", "linalg"), ("Second names", "frontend.aliases"),
     ("Random", "random"), ("Activations", "nn.activations"), ("Layers", "nn.layers"), ("Dropout", "nn.regularization"),
     ("Losses", "nn.losses"), ("Optimizers", "optim.algorithms"), ("Learning rates", "optim.schedules"), ("Clipping", "optim.clipping"),
@@ -51,13 +51,7 @@ PYTORCH = {
 
 
 def sections() -> list[tuple[str, str, ModuleType]]:
-    found = []
-    for title, name in SECTIONS:
-        try:
-            found.append((title, name, importlib.import_module(f"graphc.{name}")))
-        except ModuleNotFoundError:
-            continue
-    return found
+    return [(title, name, importlib.import_module(f"graphc.{name}")) for title, name in SECTIONS]
 
 
 def functions(module: ModuleType) -> list[tuple[str, Any]]:
