@@ -42,8 +42,9 @@ class Function:
 
     Call it with its inputs by position or by name: anything NumPy makes an array of, of exactly the declared shape.
     A C-contiguous array of the declared dtype is passed as it is; another real dtype is converted where that loses no
-    kind (never float to int). Results are fresh arrays, or Python numbers for scalars, in the structure that was
-    compiled. ``out=`` (that structure of arrays, which must match exactly) is written into and given back instead.
+    kind (never float to int). Results are fresh arrays (a large one may lie in the memory of an earlier result that is
+    gone), or Python numbers for scalars, in the structure that was compiled. ``out=`` (that structure of arrays, which must
+    match exactly) is written into and given back instead.
 
     Raises :class:`InputTypeError` and :class:`InputValueError` for arguments that do not fit, and
     :class:`IndexOutOfRangeError` for an index out of range; no parameter has changed then.
