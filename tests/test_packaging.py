@@ -104,7 +104,7 @@ def declared(*extras: str) -> set[str]:
             name = re.match(r"[\w.-]+", requirement)
             assert name
             found.add(IMPORTED_AS.get(name[0], name[0]))
-    return found | {"_cffi_backend", "graphc", "benchmarks"}
+    return found | {"_cffi_backend", "graphc", "benchmarks", "tests"}
 
 
 def test_what_is_imported_is_declared() -> None:
