@@ -7,6 +7,7 @@ The text depends on the graph and on the target description alone: the same grap
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -233,6 +234,7 @@ class _Emitter:
         self.schedule, self.model, self.constants = schedule, model, constants
         self.inputs, self.parameters = [name for name, _ in inputs], [name for name, _ in parameters]
         self.outputs, self.updated, self.timed = outputs, updated, timed
+        self.passed = frozenset([*self.inputs, *self.parameters, *outputs])
         of_header = [
             schedule.name,
             *(schedule.name + end for end in ("_run", "_args", "_strides", *(["_profile"] if timed else []))),
@@ -353,7 +355,7 @@ class _Emitter:
     # --- memory ----------------------------------------------------------------------------------------
     def arena(self, kernels: Sequence[Kernel]) -> Plan:
         """Intermediates by liveness; row buffers and packing space for one kernel each."""
-        outside = {*self.inputs, *self.parameters, *self.outputs, *self.constants, *self.schedule.aliases}
+        outside = {*self.passed, *self.constants, *self.schedule.aliases}
         life: dict[str, list[int]] = {}
         spans: list[Span] = []
         self.tilings: dict[int, tuple[tiling.Operand, tiling.Operand, tiling.Tiling]] = {}
@@ -388,7 +390,7 @@ class _Emitter:
         if name in self.constants:
             return self.names[name]
         name = self.schedule.aliases.get(name, name)
-        if name in (*self.inputs, *self.parameters, *self.outputs):
+        if name in self.passed:
             return f"args->{self.names[name]}"
         self.in_arena[name] = None
         return self.names[name]
@@ -450,10 +452,10 @@ class _Emitter:
 
     # --- loops -------------------------------------------------------------------------------------------
     def loops(self, number: int, kernel: LoopKernel, view: FunctionView, declared: list[str], given: list[str]) -> None:
-        names = CNames([self.schedule.name])
-        names.taken |= set(self.names.known.values())
-        spelled: dict[str, str] = dict(self.names.known)
-        speller = ScalarSpeller(spelled, {**self.types, **kernel.buffers, **kernel.results}, by_value=self.by_value)
+        names = CNames([self.schedule.name], within=self.names)
+        names.known = ChainMap({}, self.names.known)  # its own arrays, then those of all kernels
+        types = ChainMap(kernel.results, kernel.buffers, self.types)
+        speller = ScalarSpeller(names, types, by_value=self.by_value)
         spell = _Lines(speller)
         view.threaded = self.pays(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
@@ -467,7 +469,7 @@ class _Emitter:
             given.append("(int)args->threads")
             self.threaded = True
         for name, type in (*kernel.buffers.items(), *kernel.results.items()):
-            spelled[name] = names["row_" + name if name in self.names.known else name]
+            array = names.known[name] = names.fresh("row_" + name if name in self.names.known else name)
             size, rounds = max(type.size, 1), (kernel.strip or 1) if name in kernel.buffers else 1
             if rounds > 1:
                 speller.rows[name] = f"{enclosed(place)} * {size} + " if size > 1 else f"{place} + "
@@ -478,15 +480,15 @@ class _Emitter:
                 declared.append(f"{type.dtype.ctype} *restrict {space}")
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
                 mine = f"{space} + part * {elements}"
-                view.private.append(f"{type.dtype.ctype} *const {spelled[name]} = {mine};")
+                view.private.append(f"{type.dtype.ctype} *const {array} = {mine};")
                 view.most_parts = self.model.cores
             elif type.nbytes > STACK_BYTES:
-                declared.append(f"{type.dtype.ctype} *restrict {spelled[name]}")
+                declared.append(f"{type.dtype.ctype} *restrict {array}")
                 given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
             else:
                 lines = view.private if name in kernel.buffers else view.declarations
                 lines.append(
-                    f"{type.dtype.ctype} {spelled[name]}[{f'{rounds} * {size}' if rounds > 1 < size else size * rounds}];"
+                    f"{type.dtype.ctype} {array}[{f'{rounds} * {size}' if rounds > 1 < size else size * rounds}];"
                 )
         for name, dtype in kernel.handed.items():
             array = speller.locals.fresh(name)
@@ -721,15 +723,20 @@ class _Emitter:
 
     def moved(self, kernel: Kernel) -> int:
         """Bytes of what is read and of what is written, each tensor once; of one that is only picked from, what is picked."""
-        loads = [(scalar.tensor, scalar.index) for scalar in scalars_of(kernel) if scalar.op == "load"]
-        stores = [(line.tensor, line.index) for line in lines_of(kernel) if isinstance(line, Store)]
+        loads: dict[str, list[Index]] = {}
+        stores: dict[str, list[Index]] = {}
+        for scalar in scalars_of(kernel):
+            if scalar.op == "load":
+                loads.setdefault(scalar.tensor, []).append(scalar.index)
+        for line in lines_of(kernel):
+            if isinstance(line, Store):
+                stores.setdefault(line.tensor, []).append(line.index)
         total = 0
         for names, places in ((reads_of(kernel), loads), (stores_of(kernel), stores)):
             touched: dict[str, int] = {}
             for name in names:
                 if name in self.types:
-                    type = self.types[name]
-                    found = [index for tensor, index in places if tensor == name]
+                    type, found = self.types[name], places.get(name, [])
                     picked = bool(found) and all(any(picks_of(index)) for index in found)
                     most = max(reach(index) for index in found) * type.dtype.itemsize if picked else type.nbytes
                     parameter = self.schedule.aliases.get(name, name)

@@ -47,16 +47,15 @@ def aligned(nbytes: int) -> int:
 def plan(spans: Iterable[Span]) -> Plan:
     """Place the spans; those that are needed at the same time do not overlap."""
     order = sorted(spans, key=lambda span: (-span.nbytes, span.first, span.name))
-    first, last, nbytes = (np.array([getattr(s, field) for s in order], np.int64) for field in ("first", "last", "nbytes"))
-    offsets = np.zeros(len(order), np.int64)
-    for k, span in enumerate(order):
-        met = np.flatnonzero((first[:k] <= span.last) & (span.first <= last[:k]) & (nbytes[:k] > 0))
-        at = 0
-        for start, end in sorted(zip(offsets[met].tolist(), (offsets[met] + nbytes[met]).tolist(), strict=True)):
-            if start >= at + span.nbytes:
-                break
-            at = max(at, aligned(end))
-        offsets[k] = at
-    placed = list(zip(order, offsets.tolist(), strict=True))
-    top = max((offset + span.nbytes for span, offset in placed), default=0)
-    return Plan({span.name: offset for span, offset in placed}, aligned(top))
+    offsets: dict[str, int] = {}
+    placed = np.zeros((4, len(order)), np.int64)  # first, last, offset and end of each, by offset
+    for count, span in enumerate(order):
+        first, last, start, end = placed[:, :count]
+        met = (first <= span.last) & (span.first <= last)
+        free = np.concatenate(([0], np.maximum.accumulate(end[met])))  # the end of all before each of them, and of all
+        fits = np.append(free[:-1] + span.nbytes <= start[met], True)
+        at = offsets[span.name] = int(free[np.argmax(fits)])
+        place = np.searchsorted(start, at, "right")
+        placed[:, place + 1 : count + 1] = placed[:, place:count]
+        placed[:, place] = span.first, span.last, at, aligned(at + span.nbytes)
+    return Plan(offsets, int(placed[3].max(initial=0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,11 +78,15 @@ _RESERVED_FORMS = re.compile(
 
 
 class CNames:
-    """A C identifier for each name: the name itself where it is one, else the nearest that is free."""
+    """A C identifier for each name: the name itself where it is one, else the nearest that is free.
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self.taken = {*_RESERVED, *taken}
-        self.known: dict[str, str] = {}
+    ``within`` are the names of the scope around this one, whose identifiers are not given again.
+    """
+
+    def __init__(self, taken: Iterable[str] = (), within: CNames | None = None) -> None:
+        self.taken, self.within = frozenset(taken), within
+        self.known: MutableMapping[str, str] = {}
+        self.given: set[str] = set()
 
     def __getitem__(self, name: str) -> str:
         if name not in self.known:
@@ -93,10 +97,14 @@ class CNames:
         """An identifier like ``name`` that is not taken, and is from now on."""
         stem = identifier(name)
         found, number = stem, 1
-        while found in self.taken:
+        while found in _RESERVED or found in self.taken or self.gave(found):
             found, number = f"{stem}_{number}" if number > 1 else f"{stem}_", number + 1
-        self.taken.add(found)
+        self.given.add(found)
         return found
+
+    def gave(self, identifier: str) -> bool:
+        """Whether a name here or around has this identifier."""
+        return identifier in self.given or (self.within is not None and self.within.gave(identifier))
 
 
 def function_name(name: str) -> str:
@@ -186,7 +194,7 @@ def counted(number: int, what: str) -> None:
 class Speller:
     """C text of indices and scalars, given names for axes and tensors."""
 
-    def __init__(self, names: Mapping[str, str] | CNames, axes: Mapping[int, str] | None = None) -> None:
+    def __init__(self, names: CNames, axes: Mapping[int, str] | None = None) -> None:
         self.names, self.axes = names, axes
 
     def axis(self, axis: int) -> str:
@@ -218,7 +226,7 @@ class ScalarSpeller(Speller):
 
     def __init__(
         self,
-        names: Mapping[str, str] | CNames,
+        names: CNames,
         shapes: Mapping[str, TensorType],
         axes: Mapping[int, str] | None = None,
         by_value: frozenset[str] = frozenset(),
@@ -227,7 +235,7 @@ class ScalarSpeller(Speller):
         self.shapes, self.by_value = shapes, by_value
         self.handed: dict[str, str] = {}  # values with a place for each round of a strip
         self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
-        self.locals = CNames(names.known.values() if isinstance(names, CNames) else names.values())
+        self.locals = CNames(within=names)
 
     def atom(self, atom: Any) -> str:
         if isinstance(atom, Pick):
