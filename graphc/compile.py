@@ -260,7 +260,7 @@ def _native(graph: Graph, target: str | None) -> Program:
     compiler = toolchain.find_compiler()
     chosen = toolchain.resolve_target(compiler, target)
     graph = with_tables(graph)
-    ways = _ways(compiler, chosen) if any(node.shape for node in (*graph.inputs, *graph.outputs)) else None
+    ways = _ways(compiler, chosen)
     return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen), ways)
 
 

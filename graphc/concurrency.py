@@ -3,7 +3,8 @@
 Parameters that one function writes share a guard, every other parameter has a guard of its own. A call that
 writes holds the guards of what it writes alone; a call that only reads shares them with other readers; guards are
 taken in the order in which they were made. So nobody sees half of an update, and calls on disjoint parameters, and
-readers of the same ones, run in parallel. No user code runs while a guard is held. ``Parameter.value`` is the live
+readers of the same ones, run in parallel. A call so short that it keeps the GIL takes none: it only looks whether somebody is
+at work (:mod:`graphc.enter`). No user code runs while a guard is held. ``Parameter.value`` is the live
 buffer and takes no guard.
 """
 
@@ -26,14 +27,18 @@ __all__ = ["Guard", "Guards", "frame_of", "guarded", "guarded_call", "guards_of"
 
 # --- guards: who may touch a parameter when -----------------------------------------------------------------
 class Guard:
-    """One writer or several readers. Reentrant: a signal handler may call what it interrupted."""
+    """One writer or several readers. Reentrant: a signal handler may call what it interrupted.
 
-    __slots__ = ("lock", "readers", "serial")
+    ``readers`` and ``writers`` have a token for each call in flight, and its thread; a writer holds ``lock`` all the while.
+    """
+
+    __slots__ = ("lock", "readers", "serial", "writers")
     _serials = count()
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.readers: dict[object, int] = {}  # a token per call in flight -> its thread
+        self.readers: dict[object, int] = {}
+        self.writers: dict[object, int] = {}
         self.serial = next(self._serials)
 
     def drain(self) -> None:
@@ -70,9 +75,13 @@ def guarded_call(guards: Guards, token: object, call: Callable[[Any], int], argu
     (guard, writes), rest = guards[0], guards[1:]
     if writes:
         with guard.lock:
-            if guard.readers:
-                guard.drain()
-            return guarded_call(rest, token, call, argument)
+            try:
+                guard.writers[token] = threading.get_ident()
+                if guard.readers:
+                    guard.drain()
+                return guarded_call(rest, token, call, argument)
+            finally:
+                guard.writers.pop(token, None)
     try:
         with guard.lock:
             guard.readers[token] = threading.get_ident()
@@ -84,9 +93,12 @@ def guarded_call(guards: Guards, token: object, call: Callable[[Any], int], argu
 @contextmanager
 def guarded(parameters: Sequence[Parameter]) -> Iterator[None]:
     """No function writes or reads ``parameters`` meanwhile: for saving and loading them."""
+    token = object()
     with ExitStack() as stack:
         for guard, _ in guards_of([(parameter, False) for parameter in parameters]):
             stack.enter_context(guard.lock)
+            stack.callback(guard.writers.pop, token, None)
+            guard.writers[token] = threading.get_ident()
             guard.drain()
         yield
 
@@ -123,6 +135,7 @@ def _in_child() -> None:
     for guard in list(_guards.values()):
         guard.lock = threading.RLock()
         guard.readers.clear()
+        guard.writers.clear()
     if _started:
         _serial = True
         for frame in list(_frames):

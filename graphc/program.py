@@ -84,18 +84,6 @@ class Signature:
             case "dict":
                 return {slot.name: value for slot, value in zip(self.outputs, values, strict=True)}
 
-    def spelled(self, values: Sequence[str]) -> str:
-        """The Python of :meth:`restore`, for values that have names."""
-        match self.form:
-            case "single":
-                return values[0]
-            case "list":
-                return f"[{', '.join(values)}]"
-            case "tuple":
-                return f"({', '.join(values)},)" if values else "()"
-            case "dict":
-                return f"{{{', '.join(f'{s.name!r}: {v}' for s, v in zip(self.outputs, values, strict=True))}}}"
-
     def flatten(self, given: Any) -> list[Any] | None:
         """The inverse of :meth:`restore`; None where the structure is another."""
         if self.form == "single":

@@ -290,32 +290,13 @@ class Bound:
 
 
 def _call_of_bound(caller: Caller, lane: Lane, arrays: Sequence[Array], outputs: Any) -> Callable[[], Any]:
-    """What a bound call does, with no more in it than its guards ask for."""
-    run, argument, guards = caller.program.call, lane.argument, caller.guards
-
-    def result(status: int) -> Any:
+    def call() -> Any:
+        status = guarded_call(caller.guards, lane, caller.program.call, lane.argument)
         if status:
             raise IndexOutOfRangeError(f"{caller.name}: {caller.culprit(status, arrays).message()}")
         return outputs
 
-    def pure() -> Any:
-        status = run(argument)
-        return result(status) if status else outputs
-
-    def alone() -> Any:
-        with guard.lock:
-            if guard.readers:
-                guard.drain()
-            status = run(argument)
-        return result(status) if status else outputs
-
-    def shared() -> Any:
-        return result(guarded_call(guards, lane, run, argument))
-
-    if not guards:
-        return pure
-    guard, writes = guards[0]
-    return alone if len(guards) == 1 and writes else shared
+    return caller.entered(lane, [lane], call, result=outputs)
 
 
 class IndexFailureError(Exception):

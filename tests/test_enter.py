@@ -6,6 +6,10 @@ import dataclasses
 import gc
 import inspect
 import pickle
+import signal
+import sys
+import threading
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -13,6 +17,7 @@ import pytest
 
 import graphc as gx
 from graphc import enter, toolchain
+from graphc.call import SHORT
 from graphc.runtime import Function
 from graphc.types import InputTypeError, InputValueError
 
@@ -95,6 +100,114 @@ def test_an_array_is_looked_at_anew_in_each_call():
     assert len(long) == 2
 
 
+NUMBERS = [
+    ("float32", [1, 0.1, -0.0, np.inf, np.float32(0.1), np.float64(0.1), np.int8(-3), True, 2**62], [2**70, 1e39, -1e300, "1", None, 10**400]),
+    ("float64", [0.1, np.float32(0.1), 2**60 + 1, np.bool_(True)], ["1", 10**400]),
+    ("int32", [5, -(2**31), True, np.uint8(7), np.int64(-1)], [2**31, 2**64, np.int64(2**40), 1.0, np.bool_(True)]),
+    ("int64", [5, -(2**63), np.uint64(7)], [2**63, np.uint64(2**63), 0.5]),
+    ("bool", [True, False, np.bool_(True)], [1, 0.0, "x"]),
+]
+
+
+@pytest.mark.parametrize(("dtype", "short", "long"), NUMBERS, ids=[dtype for dtype, *_ in NUMBERS])
+def test_numbers(dtype, short, long):
+    """Each as the reference takes it: with the same value, or with the same error, and no error left behind."""
+    x = gx.input("x", dtype=dtype)
+    compiled, reference = (gx.compile([x], x, backend=backend) for backend in (None, "numpy"))
+    went = watched(compiled)
+    for value in (*short, *long):
+        try:
+            expected = reference(value)
+        except (InputTypeError, InputValueError) as error:
+            with pytest.raises(type(error)):
+                compiled(value)
+        else:
+            result = compiled(value)
+            assert type(result) is type(expected)
+            np.testing.assert_array_equal(result, expected)
+            assert np.signbit(result) == np.signbit(expected)
+    assert [value for (value,) in went] == long
+
+
+def test_every_form_of_result():
+    x = gx.input("x", (3,))
+    y, n = x * 2, gx.sum(x)
+    given = np.arange(3, dtype=np.float32)
+    for outputs in (y, n, [y, n], (n, y), {"n": n, "y": y}, {"y": y}, [n], (y,)):
+        f, reference = (gx.compile([x], outputs, backend=backend) for backend in (None, "numpy"))
+        went = watched(f)
+        result, expected = f(given), reference(given)
+        assert repr(result) == repr(expected)
+        assert went == []
+
+
+def test_calls_leave_no_reference():
+    f = scale()
+    value, by = X.copy(), 2.5e10
+    bound = f.bind(x=value, by=by)
+    watch = [value, by, bound.outputs, None, f, "x", (2, 3), np.dtype(np.float32), np.empty]
+
+    def calls():
+        for _ in range(1000):
+            f(value, by)
+            f(x=value, by=by)
+            bound()
+            with pytest.raises(InputTypeError):
+                f(value)
+
+    calls()
+    before = [sys.getrefcount(each) for each in watch]
+    tracemalloc.start()
+    calls()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [abs(sys.getrefcount(each) - n) < 50 for each, n in zip(watch, before, strict=True)] == [True] * len(watch)
+    assert grown < 50_000
+
+
+def test_calls_that_overlap():
+    """While a call is on its way, others of the same function find other lanes, and the first is taken again afterwards."""
+    x = gx.input("x", (400, 400))
+    f = gx.compile([x], gx.sum(x @ x))
+    assert sum(kernel.flops for kernel in f.kernels) > SHORT
+    ones = np.ones((400, 400), np.float32)
+    results = []
+
+    def work(k):
+        results.extend((k, f(k * ones)) for _ in range(20))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(total == k * k * 400**3 for k, total in results)
+    assert len(results) == 80
+    went = watched(f)
+    f(ones)
+    assert went == []
+
+
+def test_a_call_in_the_signal_handler_of_a_call():
+    x = gx.input("x", (300, 300))
+    W = gx.parameter("W", np.zeros((300, 300)))
+    f = gx.compile([x], gx.sum(x @ x), {W: W + x})
+    ones = np.ones((300, 300), np.float32)
+    seen = []
+    before = signal.signal(signal.SIGALRM, lambda *_: seen.append(f(ones)))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        calls = 0
+        while len(seen) < 20:
+            assert f(ones) == 300**3
+            calls += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert set(seen) == {300.0**3}
+    assert (W.value == calls + len(seen)).all()
+
+
 def test_any_name_will_do():
     names = ["id", "type", "args", "named", "self", "lambda", "_x", "x y", "IndexError", "positional", "é"]
     for name in names:
@@ -122,9 +235,9 @@ def test_objects_that_lie_otherwise(monkeypatch, tmp_path):
     wrong = enter.SOURCE.read_text().replace("    int rank;\n", "    int other, rank;\n")
     assert wrong != enter.SOURCE.read_text()
     monkeypatch.setenv("GRAPHC_BUILD_DIR", str(tmp_path))
-    assert enter.load(toolchain.build(wrong, name="wrong", compiler=compiler, target=toolchain.resolve_target(compiler))).enter is None
+    assert enter.load(toolchain.build(wrong, name="wrong", compiler=compiler, target=toolchain.resolve_target(compiler))).function is None
     program = scale()._caller.program
-    program.ways = dataclasses.replace(program.ways, enter=None)
+    program.ways = dataclasses.replace(program.ways, function=None)
     f = Function(program)
     long = watched(f)
     np.testing.assert_array_equal(f(X, 2)["y"], 2 * X)

@@ -17,7 +17,7 @@ import pytest
 
 import graphc as gx
 from graphc.arguments import Check, Slot
-from graphc.concurrency import thread_count
+from graphc.concurrency import guarded, thread_count
 from graphc.ir import Parameter
 from graphc.program import NativeProgram, Signature
 from graphc.runtime import Function
@@ -425,11 +425,11 @@ def test_a_writer_waits(backend, parameters):
     f = gx.compile([], [], {a: a + 1, b: b + 1}, backend=backend)
     guards = [guard for guard, _ in f._caller.guards]
     assert len(guards) == (2 if parameters == "two guards" else 1)
-    for guard in guards:
+    for guard, parameter in zip(guards, (a, b), strict=False):
         for call in (f, lambda: f.run(1), f.bind()):
             before = a.value[0]
             thread = threading.Thread(target=call)
-            with guard.lock:
+            with guarded([parameter]):
                 thread.start()
                 thread.join(0.05)
                 assert a.value[0] == before
@@ -443,6 +443,19 @@ def test_a_writer_waits(backend, parameters):
             del guard.readers["somebody"]
             thread.join(10)
             assert a.value[0] == before + 2
+
+
+def test_a_reader_waits_for_who_holds_a_guard(backend):
+    a, seen = gx.parameter("a", np.zeros(20)), []
+    look = gx.compile([], a * 2, backend=backend)
+    for call in (look, lambda: look.run(1)[0], look.bind()):
+        thread = threading.Thread(target=lambda call=call: seen.append(call()[0]))
+        with guarded([a]):
+            thread.start()
+            thread.join(0.05)
+            a.value[...] += 1
+        thread.join(10)
+    assert seen == [2, 4, 6]
 
 
 def test_readers_do_not_wait_for_readers(backend):
@@ -541,10 +554,9 @@ def test_thread_count(monkeypatch):
 def test_fork_while_another_thread_holds_the_lock(backend):
     s, f = counter(backend)
     hold = threading.Event()
-    guard = f._caller.guards[0][0]
 
     def holder():
-        with guard.lock:
+        with guarded([s]):
             hold.set()
             time.sleep(0.5)
 
