@@ -267,8 +267,7 @@ def _native(graph: Graph, target: str | None) -> Program:
 @cache
 def _ways(compiler: toolchain.Compiler, target: toolchain.Target) -> enter.Ways:
     """The C that takes arrays from Python's memory and rows from data sets, compiled once for a compiler."""
-    source = enter.SOURCE.read_text(encoding="utf-8")
-    return enter.load(toolchain.build(source, name="enter", compiler=compiler, target=target))
+    return enter.load(toolchain.build(enter.source(), name="enter", compiler=compiler, target=target))
 
 
 def _timed(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target) -> Path:

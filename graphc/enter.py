@@ -1,6 +1,4 @@
-"""The two ways from Python into a program that C finds for itself, in ``templates/enter.c``.
-
-A call takes its arrays and numbers from Python's objects (:class:`Call`), ``fit`` its batches from a data set (:class:`Feed`).
+"""The way from Python into a program through a function in C, ``templates/call.c``, and the library that has it.
 
 To ask an array in Python for its class, dtype, shape, flags and address takes half a microsecond, which is what a small
 train step takes, and to cross from Python to C and back through a foreign-function interface takes as much again. A function
@@ -26,19 +24,18 @@ import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
 from graphc.arguments import FORMATS, numbers_of
-from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
-from graphc.types import BOOL, FLOAT32, DType, TensorType
+from graphc.types import FLOAT32, DType, TensorType
 
-__all__ = ["SOURCE", "Call", "Feed", "Input", "Output", "Ways", "address", "load"]
+__all__ = ["Call", "Input", "Output", "Ways", "address", "load", "source"]
 
 _ffi = _cffi_backend.FFI()
 _RUN_ROWS = _ffi.typeof("int(*)(void *, int64_t *, int64_t, int64_t *)")
 _MEET = _ffi.typeof("void(*)(void *, void *, int64_t)")
 _ANY = _ffi.typeof("void(*)(void)")
 
-_beside, _inside = (folder / "templates" / "enter.c" for folder in (Path(__file__).parents[1], Path(__file__).parent))
-SOURCE = _inside if _inside.exists() else _beside  # in a checkout the templates stand beside the package
+_beside, _inside = (folder / "templates" for folder in (Path(__file__).parents[1], Path(__file__).parent))
+_TEMPLATES = _inside if _inside.exists() else _beside  # in a checkout the templates stand beside the package
 
 # The fields of gx_python.
 _PYTHON = """
@@ -152,49 +149,23 @@ def _common(number: type) -> int:
     return (float, int, bool).index(number) if number in (float, int, bool) else 3
 
 
-# --- steps over a data set ---------------------------------------------------------------------------------
-class Feed:
-    """Steps of a program over the rows of data sets, which :meth:`run` takes by number.
-
-    ``rows`` pairs data sets with words of the frame, ``outputs`` bytes of a step with words: step k writes the k-th part.
-    """
-
-    def __init__(
-        self, ways: Ways, call: Any, frame: Any, rows: Sequence[tuple[Array, int]], outputs: Sequence[tuple[int, int]], batch: int
-    ) -> None:
-        self._run, self._rows = ways.run_rows, rows
-        self._batches = [aligned_empty((batch * _row_bytes(array),), BOOL) for array, _ in rows]
-        inputs = [
-            (address(array), _row_bytes(array), address(room), word)
-            for (array, word), room in zip(rows, self._batches, strict=True)
-        ]
-        self._inputs = np.array(inputs, np.int64).reshape(-1, 4)
-        self._outputs = np.array(outputs, np.int64).reshape(-1, 2)
-        head = [address(call), address(frame), batch, len(self._inputs), len(self._outputs)]
-        self._feed = np.array([*head, address(self._inputs), address(self._outputs)], np.int64)
-
-    def run(self, order: Array, steps: int, done: Array) -> int:
-        """A step for each row of ``order`` (int64, at least ``steps`` by batch); status, and whole steps in ``done[0]``."""
-        buffer = _ffi.from_buffer
-        return int(self._run(buffer(self._feed), buffer("int64_t[]", order), steps, buffer("int64_t[]", done)))
-
-
-def _row_bytes(array: Array) -> int:
-    return array.nbytes // len(array)
-
-
 # --- the library ------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Ways:
-    """The functions of a library made from :data:`SOURCE`.
+    """The functions of a library made from :func:`source`.
 
     ``function`` (gx_function) makes of a laid-out :class:`Call` what Python calls; it is None where objects do not lie in
-    memory as it expects. ``run_rows`` is gx_run_rows.
+    memory as it expects. ``run_rows`` is gx_run_rows, for :class:`graphc.feed.Feed`.
     """
 
     library: Any  # which its functions do not keep
     function: Callable[[tuple[Any, ...]], Callable[..., Any]] | None
     run_rows: Callable[[Any, Any, int, Any], int]
+
+
+def source() -> str:
+    """The C of the library: small enough to be compiled once for a compiler, not once for a program."""
+    return "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("call.c", "feed.c"))
 
 
 @cache

@@ -24,8 +24,9 @@ import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
 from graphc.arguments import Check, Slot, allocate, outside
-from graphc.enter import Feed, Ways
+from graphc.enter import Ways
 from graphc.evaluate import program as reference_program
+from graphc.feed import Feed
 from graphc.ir import Array, Node, Parameter
 from graphc.types import BOOL, GraphcError, IndexOutOfRangeError
 

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc import enter
 from graphc.compile import Graph, freeze, with_tables
 from graphc.emit import Emitted
 from graphc.pipeline import render
@@ -343,6 +344,12 @@ def test_blocks_of_blocks(tmp_path):
     emitted = render(freeze([y], outputs, tuple("abcd"), "list", {}, "large"), 32, 2)
     file = written(emitted, tmp_path)
     run_all([([compiler, *STRICT, "-fopenmp", "-fsyntax-only", file], tmp_path) for compiler in COMPILERS.values()])
+
+
+@needs_compiler
+def test_the_way_from_python(tmp_path):
+    (tmp_path / "enter.c").write_text(enter.source())
+    run_all([([compiler, *STRICT, "-fsyntax-only", "enter.c"], tmp_path) for compiler in COMPILERS.values()])
 
 
 @needs_compiler

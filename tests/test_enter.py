@@ -91,13 +91,12 @@ def test_an_array_is_looked_at_anew_in_each_call():
     f, x = scale(), X.copy()
     long = watched(f)
     f(x, 1)
-    x.shape = (3, 2)
+    x.resize((3, 2), refcheck=False)
     with pytest.raises(InputValueError, match=r"got shape \(3, 2\)"):
         f(x, 1)
-    x.shape = (2, 3)
-    x.dtype = np.int32
+    x.resize((2, 3), refcheck=False)
     f(x, 1)
-    assert len(long) == 2
+    assert len(long) == 1
 
 
 NUMBERS = [
@@ -196,9 +195,9 @@ def test_a_call_in_the_signal_handler_of_a_call():
     seen = []
     before = signal.signal(signal.SIGALRM, lambda *_: seen.append(f(ones)))
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
         calls = 0
         while len(seen) < 20:
+            signal.setitimer(signal.ITIMER_REAL, 0.0002)
             assert f(ones) == 300**3
             calls += 1
     finally:
@@ -232,8 +231,8 @@ def test_hundreds_of_inputs_and_outputs():
 def test_objects_that_lie_otherwise(monkeypatch, tmp_path):
     """Where the objects of a Python are not laid out as the C expects, all calls go the long way."""
     compiler = toolchain.find_compiler()
-    wrong = enter.SOURCE.read_text().replace("    int rank;\n", "    int other, rank;\n")
-    assert wrong != enter.SOURCE.read_text()
+    wrong = enter.source().replace("    int rank;\n", "    int other, rank;\n")
+    assert wrong != enter.source()
     monkeypatch.setenv("GRAPHC_BUILD_DIR", str(tmp_path))
     assert enter.load(toolchain.build(wrong, name="wrong", compiler=compiler, target=toolchain.resolve_target(compiler))).function is None
     program = scale()._caller.program

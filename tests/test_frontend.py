@@ -13,6 +13,8 @@ import graphc as gx
 from graphc.types import FLOAT32, FLOAT64, INT32, DTypeError, GraphError, ShapeError
 from tests.oracles import assert_values_and_gradients_are_pytorchs
 
+pytestmark = pytest.mark.filterwarnings("ignore:numpy.fix is deprecated")  # but the array-API standard's trunc is not
+
 rng = np.random.default_rng(7)
 
 

@@ -21,7 +21,7 @@ ORDER = """
     frontend.differences frontend.norms frontend.aliases frontend.protocol frontend capture scans sorting random linalg nn.activations nn.regularization nn.layers nn.losses nn init
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify passes.draws
-    arguments enter program concurrency call runtime
+    arguments enter feed program concurrency call runtime
     lower lower.index lower.equations lower.lower
     schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.show schedule.tiling
     plan vecmath toolchain spell emit

@@ -1,16 +1,14 @@
-/* The two ways from Python into a program: a call on Python's objects, and a run of steps over the rows of a data set.
-   A program is a C function of a frame, whose words are the addresses of its tensors. */
+/* A call from Python.
+
+   Python hands over its objects. Arrays are compared with what a program was compiled for, and their data become words of
+   its frame (a program is a C function of a frame, whose words are the addresses of its tensors); numbers go into cells, whose
+   addresses are in the frame already; the program runs; what it computed becomes the result. Whatever does not fit exactly
+   (another dtype, a copy to be made, an error to be told) goes to a Python function that takes the same arguments, before
+   anything has happened. */
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
-
-/* ---- A call ------------------------------------------------------------------------------------------------------
-
-   Python hands over its objects. Arrays are compared with what the program was compiled for, and their data become words
-   of the frame; numbers go into cells, whose addresses are in the frame already; the program runs; what it computed
-   becomes the result. Whatever does not fit exactly (another dtype, a copy to be made, an error to be told) goes to a
-   Python function that takes the same arguments, before anything has happened. */
 
 typedef struct gx_object gx_object; /* Python's; only the functions below know what is inside */
 
@@ -164,8 +162,8 @@ static int gx_takes_number(const gx_input *in, gx_object *object)
         if (in->code == 'd') {
             *(double *)in->cell = x;
         } else {
-            *(float *)in->cell = (float)x;
             if (isinf((float)x) && !isinf(x)) return GX_REFUSED;
+            *(float *)in->cell = (float)x;
         }
     } else if (in->code == '?') {
         const int x = py.to_truth(object);
@@ -177,8 +175,8 @@ static int gx_takes_number(const gx_input *in, gx_object *object)
         if (in->code == 'q') {
             *(int64_t *)in->cell = x;
         } else {
-            *(int32_t *)in->cell = (int32_t)x;
             if (x < INT32_MIN || x > INT32_MAX) return GX_REFUSED;
+            *(int32_t *)in->cell = (int32_t)x;
         }
     }
     return GX_DONE;
@@ -326,85 +324,5 @@ int gx_nothing(void **frame);
 int gx_nothing(void **frame)
 {
     (void)frame;
-    return 0;
-}
-
-/* ---- Steps over a data set ----------------------------------------------------------------------------------------
-
-   The batch of a step is rows of each data set, by number. Neighbours in order are read where they are; others are
-   copied to a batch buffer, while the next ones are on their way from memory. */
-
-#if defined(__GNUC__)
-#define GX_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define GX_PREFETCH(p) ((void)(p))
-#endif
-
-/* An input that takes its batches from a data set. */
-typedef struct gx_rows {
-    const char *rows;
-    int64_t row_bytes;
-    char *batch; /* room for one batch */
-    int64_t word;
-} gx_rows;
-
-/* An output of which step k writes the k-th part. */
-typedef struct gx_moving {
-    int64_t bytes;
-    int64_t word;
-} gx_moving;
-
-typedef struct gx_feed {
-    int (*call)(void **frame);
-    void **frame;
-    int64_t batch; /* rows of a batch */
-    int64_t inputs, outputs;
-    const gx_rows *input;    /* [inputs] */
-    const gx_moving *output; /* [outputs] */
-} gx_feed;
-
-enum {
-    GX_AHEAD = 8192, /* so many bytes ahead, the first lines of a row are asked for; the hardware follows with the rest */
-    GX_FIRST = 256   /* those lines */
-};
-
-/* Copies the rows of a batch; `known` numbers of rows follow from `order` on. */
-static void gx_gather(const gx_rows *in, const int64_t *order, int64_t batch, int64_t known)
-{
-    const int64_t bytes = in->row_bytes, ahead = 1 + GX_AHEAD / (bytes + 1);
-    const int64_t first = bytes < GX_FIRST ? bytes : GX_FIRST;
-    for (int64_t r = 0; r < batch; ++r) {
-        if (r + ahead < known) {
-            const char *const soon = in->rows + order[r + ahead] * bytes;
-            for (int64_t at = 0; at < first; at += 64) GX_PREFETCH(soon + at);
-        }
-        memcpy(in->batch + r * bytes, in->rows + order[r] * bytes, (size_t)bytes);
-    }
-}
-
-/* `steps` calls on the batches that `order` (steps, batch) names. Stops at the first that fails; *done took place. */
-int gx_run_rows(const gx_feed *feed, const int64_t *order, int64_t steps, int64_t *done);
-int gx_run_rows(const gx_feed *feed, const int64_t *order, int64_t steps, int64_t *done)
-{
-    for (*done = 0; *done < steps; ++*done, order += feed->batch) {
-        int64_t together = 1;
-        while (together < feed->batch && order[together] == order[0] + together) ++together;
-        for (int64_t k = 0; k < feed->inputs; ++k) {
-            const gx_rows *const in = feed->input + k;
-            if (together == feed->batch) {
-                /* A frame has no const; a program only reads its inputs. */
-                feed->frame[in->word] = (char *)(uintptr_t)(in->rows + order[0] * in->row_bytes);
-            } else {
-                gx_gather(in, order, feed->batch, (steps - *done) * feed->batch);
-                feed->frame[in->word] = in->batch;
-            }
-        }
-        const int status = feed->call(feed->frame);
-        if (status) return status;
-        for (int64_t k = 0; k < feed->outputs; ++k) {
-            char *const here = feed->frame[feed->output[k].word];
-            feed->frame[feed->output[k].word] = here + feed->output[k].bytes;
-        }
-    }
     return 0;
 }
