@@ -60,7 +60,7 @@ from graphc.spell import (
     spread,
 )
 from graphc.toolchain import recall_bytes, remember_bytes
-from graphc.types import FLOAT32, FLOAT64, INT64, CacheError, TensorType
+from graphc.types import FLOAT32, FLOAT64, INT64, CacheError, DType, TensorType
 
 if TYPE_CHECKING:
     import jinja2
@@ -151,6 +151,7 @@ class StageView:
     finish: list[str]
     after: list[str]
     row_sums: list[str] = field(default_factory=list)
+    dots: list[str] = field(default_factory=list)
     columns: list[dict[str, str]] = field(default_factory=list)
     columns_at_once: int = 0
 
@@ -272,8 +273,10 @@ class _Emitter:
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
         helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)), short=SHORT_ROW)
-        row_sums = [d for d, prefix in tiling.PREFIX.items() if f"{prefix}_row_sums" in used]
-        used -= {f"{tiling.PREFIX[d]}_row_sums" for d in row_sums}
+        row_dots, column_dots, row_sums = (
+            [d for d, prefix in tiling.PREFIX.items() if any(f"{prefix}_{helper}" in used for helper in helpers)]
+            for helpers in (["row_dots"], ["column_dots"], ["row_sums", "row_dots"])
+        )
         context = {
             "name": self.schedule.name,
             "functions": functions,
@@ -281,9 +284,11 @@ class _Emitter:
             "micro_kernels": tiling.micro_kernels(contractions),
             "vector_dtypes": [
                 d for d in ("float32", "float64")
-                if d in row_sums or any(c.dtype == d for c in contractions) or f"{tiling.PREFIX[d]}x" in helpers
+                if d in (*row_sums, *column_dots) or any(c.dtype == d for c in contractions) or f"{tiling.PREFIX[d]}x" in helpers
             ],
             "row_sums": row_sums,
+            "row_dots": row_dots,
+            "column_dots": column_dots,
             "vector_bytes": self.model.vector_bytes,
             "transposed": tiling.transposed_dtypes(contractions),
             "math_used": vector,
@@ -330,6 +335,7 @@ class _Emitter:
                 *stage.finish,
                 *stage.after,
                 *stage.row_sums,
+                *stage.dots,
             ]
         if f.contraction is not None:
             lines += f.contraction.epilogue
@@ -563,10 +569,11 @@ class _Emitter:
 
     def stage(self, stage: Stage, spell: _Lines, kernel: LoopKernel, private: list[str]) -> StageView:
         """A stage in C; what it needs for itself is declared in ``private``."""
-        columns = self.added_columns(stage, kernel)
+        dots = self.dots(stage, spell, kernel)
+        columns = [] if dots else self.added_columns(stage, kernel)
         spell.some_columns = {a.name: spell.local(a, "_some") for a in columns}
         spell.strip = stage.lanes > 1
-        spell.by_rows = {a.name for a in stage.accumulators if self.added_by_rows(a, kernel, stage)}
+        spell.by_rows = {a.name for a in stage.accumulators if not dots and self.added_by_rows(a, kernel, stage)}
         rows = [a for a in stage.accumulators if a.name in spell.by_rows]
         private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
         shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
@@ -584,6 +591,7 @@ class _Emitter:
             finish=[text for a in stage.accumulators for text in spell.finish(a)],
             after=[spell.line(line) for line in stage.after],
             row_sums=[spell.row_sums(a) for a in rows],
+            dots=dots,
             columns_at_once=64 // max((a.dtype.itemsize for a in columns), default=64),
         )
         view.columns = [
@@ -593,12 +601,14 @@ class _Emitter:
         return view
 
     @staticmethod
-    def added_by_rows(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
-        """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together; not where a round
-        stores its result, which is not known yet."""
-        small = kernel.strip * a.lanes * a.dtype.itemsize <= ROWS_BYTES
-        one_sum = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block or stage.after)
-        return small and one_sum and a.kind in ("sum", "dot") and a.dtype.is_float and a.name in kernel.handed
+    def one_sum(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
+        """Whether a stage of a strip leaves one sum a round, in lanes, to later stages; not where a round stores it."""
+        plain = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block or stage.after)
+        return plain and a.kind in ("sum", "dot") and a.dtype.is_float and a.name in kernel.handed
+
+    def added_by_rows(self, a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
+        """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together."""
+        return self.one_sum(a, kernel, stage) and kernel.strip * a.lanes * a.dtype.itemsize <= ROWS_BYTES
 
     @staticmethod
     def added_columns(stage: Stage, kernel: LoopKernel) -> list[Accumulator]:
@@ -611,6 +621,24 @@ class _Emitter:
             for line in added
         )
         return [line.into for line in added] if plain and not any(isinstance(line, Store) for line in stage.body) else []
+
+    def dots(self, stage: Stage, spell: _Lines, kernel: LoopKernel) -> list[str]:
+        """What a stage does to all rounds of a strip, if it is nothing but products of the rows of a matrix with a vector
+        (one number a row) or of its columns with what the rounds handed over (added to one number a column)."""
+        if not kernel.strip or len(stage.loops) != 1 or stage.before or stage.after:
+            return []
+        lines: list[str] = []
+        for line in stage.body:
+            if not isinstance(line, Accumulate) or line.into.kind != "dot" or not line.into.dtype.is_float:
+                return []
+            by_rows = line.into.lanes == 16 and self.one_sum(line.into, kernel, stage)
+            if not by_rows and line.into not in self.added_columns(stage, kernel):
+                return []
+            left, right = line.values
+            if not (text := spell.dot(line, left, right, kernel, stage) or spell.dot(line, right, left, kernel, stage)):
+                return []
+            lines.append(text)
+        return lines
 
     # --- contractions ------------------------------------------------------------------------------------
     def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
@@ -829,6 +857,30 @@ class _Lines:
         """The sums of all rounds of a strip; the template knows how many."""
         sums = self.speller.handed[a.name].partition("[")[0]
         return f"{tiling.PREFIX[str(a.dtype)]}_row_sums({self.local(a, '_rows')}, COUNT, {a.lanes}, {sums});"
+
+    def dot(self, line: Accumulate, matrix: Scalar, vector: Scalar, kernel: LoopKernel, stage: Stage) -> str:
+        """The products of a strip's rows, or columns, of ``matrix`` with ``vector``; empty unless both lie plainly in memory."""
+        (rounds, extent), (along, columns), a = kernel.outer[0], stage.loops[0], line.into
+        stride = matrix.index.factor(rounds) or 0
+        rows = Index.of(rounds, extent) * stride + Index.of(along, columns)
+        if not stride or vector.dtype is not a.dtype or not self.lies_at(matrix, rows, a.dtype):
+            return ""
+        begin = "" if kernel.strip == extent else f" + {axis_name(rounds)}_0 * {stride}"
+        if a.size:
+            name, given, result = "column_dots", self.speller.handed.get(vector.name, "").partition("[")[0], self.columns(a)
+        else:
+            once = self.lies_at(vector, Index.of(along, columns), a.dtype)
+            name, given = "row_dots", self.speller.names[vector.tensor] if once else ""
+            result = self.speller.handed[a.name].partition("[")[0]
+        helper = f"{tiling.PREFIX[str(a.dtype)]}_{name}"
+        first = self.speller.names[matrix.tensor] + begin
+        return f"{helper}({first}, {stride}, {given}, COUNT, {columns}, {result});" if given else ""
+
+    def lies_at(self, scalar: Scalar, index: Index, dtype: DType) -> bool:
+        """Whether a scalar is nothing but the element of a tensor at ``index``."""
+        elsewhere = {*self.speller.rows, *self.speller.by_value}
+        plain = scalar.op == "load" and scalar.dtype is dtype and not scalar.name and scalar.tensor not in elsewhere
+        return plain and scalar.index + index * -1 == Index()
 
     def columns(self, a: Accumulator) -> str:
         """The array of running results that a round adds to."""

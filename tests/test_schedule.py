@@ -104,19 +104,43 @@ def test_sums_of_what_is_chosen(length, dtype):
         np.testing.assert_allclose(got, expected, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-4 if dtype == "float32" else 1e-12)
 
 
-def test_rows_of_a_strip_are_added_up_together_and_their_columns_in_registers():
-    """A linear model reads each row once: sixteen sums by one fold of vectors, the gradient column by column."""
-    X, y, w = gx.input("X", (1000, 30)), gx.input("y", (1000,)), gx.input("w", (30,))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("shape", [(1000, 30), (37, 16), (75, 49), (64, 201)])
+def test_rows_of_a_strip_are_added_up_together_and_their_columns_in_registers(shape, plain, dtype):
+    """A linear model reads each row once: many sums by one fold of vectors, the gradient some columns at a time. Where the
+    matrix lies in memory as it is, helpers do both; where it is computed, loops over lanes."""
+    M, y, w = gx.input("M", shape, dtype), gx.input("y", shape[:1], dtype), gx.input("w", shape[1:], dtype)
+    X = M if plain else M * abs(M)
     loss = gx.sum(gx.logaddexp(0, X @ w) - y * (X @ w))
-    both = gx.compile([X, y, w], [loss, gx.grad(loss, w)], name="both")
+    both = gx.compile([M, y, w], [loss, gx.grad(loss, w)], name="both")
     assert [kernel.kind for kernel in both.kernels] == ["loops"]
-    assert "gx_f32_row_sums(matmul_rows" in both.c_source
-    assert "_some[lane] = GX_FMAF(" in both.c_source
+    for text in ("_row_dots(M", "_column_dots(M"):
+        assert (text in both.c_source) == plain
+    assert ("_some[lane] = GX_FMA" in both.c_source) != plain
+    if dtype == "float32":  # 16 lanes of 64 rows take too much in float64
+        assert ("_row_sums(matmul_rows" in both.c_source) != plain
     rng = np.random.default_rng(0)
-    feeds = {"X": rng.normal(size=(1000, 30)), "y": rng.integers(0, 2, 1000), "w": rng.normal(size=30)}
-    feeds = {name: value.astype(np.float32) for name, value in feeds.items()}
+    feeds = {"M": rng.normal(size=shape), "y": rng.integers(0, 2, shape[0]), "w": rng.normal(size=shape[1]) / shape[1]}
+    feeds = {name: value.astype(dtype) for name, value in feeds.items()}
     for got, want in zip(both(**feeds), gx.evaluate([loss, gx.grad(loss, w)], feeds), strict=True):
-        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-4)
+        np.testing.assert_allclose(got, want, rtol=2e-5 if dtype == "float32" else 1e-13, atol=2e-4 if dtype == "float32" else 1e-12)
+
+
+def test_products_of_rows_have_the_bits_of_their_loops():
+    """Also where all underflow to -0 (with a fused multiply-add): lanes past the end of a row add 0 * -0, not 0."""
+    M, w = gx.input("M", (96, 45)), gx.input("w", (45,))
+
+    def compiled(X):
+        rows = X @ w
+        return gx.compile([M, w], [gx.sum(gx.exp(rows) * rows), gx.sum(1 / rows)], name="rows")
+
+    helper, loops = compiled(M), compiled(M * abs(M))
+    assert "_row_dots(M" in helper.c_source
+    assert "_row_dots(" not in loops.c_source
+    draw = np.random.default_rng(0).uniform(0.5, 2, (96, 45)).astype(np.float32)
+    for matrix, vector in ((draw, draw[0] - 1), (np.full_like(draw, 1e-15), np.full_like(draw[0], -1e-30))):
+        assert helper(matrix * matrix, vector) == loops(matrix, vector)
 
 
 def test_diagonals_are_found_without_division():

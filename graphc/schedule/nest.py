@@ -428,6 +428,7 @@ class _Loops:
         if strip * sum(type.nbytes for type in kernel.buffers.values()) > STRIP_BYTES:
             return
         kernel.strip = strip
+        self.part_rounds()
         known = {line.name for line in kernel.before if isinstance(line, Let)}
         for stage in kernel.stages:
             own = {line.name for line in (*stage.before, *stage.body) if isinstance(line, Let)}
@@ -444,6 +445,19 @@ class _Loops:
                         kernel.handed[scalar.name] = scalar.dtype
                 else:
                     stack.extend(scalar.args)
+
+    def part_rounds(self) -> None:
+        """What a stage of a strip computes once a round, before its loops, goes to a stage without loops: the one before it,
+        or one of its own."""
+        stages: list[Stage] = []
+        for stage in self.kernel.stages:
+            if stage.loops and stage.before:
+                if not (stages and not stages[-1].loops and stages[-1].vector):
+                    stages.append(Stage())
+                stages[-1].body += stage.before
+                stage.before = []
+            stages.append(stage)
+        self.kernel.stages[:] = stages
 
     def has_dear_rounds(self) -> bool:
         """Whether a stage without loops computes something dear, or adds to lanes."""
