@@ -73,7 +73,7 @@ class Caller:
             (first_output + k, slot.type.dtype.numpy, slot.type.shape) for k, slot in enumerate(signature.outputs)
         ]
         nbytes = [slot.type.nbytes for slot in signature.outputs]
-        self.empties: list[Any] = [_Recycled() if size >= LARGE else np.empty for size in nbytes]
+        self.empties = [_Recycled() if size >= LARGE else None for size in nbytes]  # None: NumPy's
         self._lay_out_scalars()
         self._first = self.lane()
         self._free = [self._first]
@@ -276,9 +276,9 @@ class _Recycled:
         return block[...]
 
 
-def _fresh(function: str, empty: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _fresh(function: str, empty: Callable[..., Array] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
-        return empty(shape, dtype)  # type: ignore[no-any-return]
+        return (empty or np.empty)(shape, dtype)
     except (MemoryError, ValueError):
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
         raise InputValueError(

@@ -37,13 +37,14 @@ _ANY = _ffi.typeof("void(*)(void)")
 _beside, _inside = (folder / "templates" for folder in (Path(__file__).parents[1], Path(__file__).parent))
 _TEMPLATES = _inside if _inside.exists() else _beside  # in a checkout the templates stand beside the package
 
-# The fields of gx_python.
+# The fields of gx_python: functions of Python's, and of those in NumPy's table for extension modules one.
 _PYTHON = """
     Py_IncRef Py_DecRef PyErr_Clear PyErr_Occurred PyObject_Vectorcall PyObject_CallNoArgs
     PyFloat_FromDouble PyFloat_AsDouble PyLong_FromLongLong PyLong_AsLongLong PyBool_FromLong PyObject_IsTrue
     PyList_New PyList_Size PyList_GetItem PyList_SetItem PyList_Append PyList_SetSlice
     PyTuple_New PyTuple_Size PyTuple_GetItem PyTuple_SetItem PyDict_New PyDict_Size PyDict_SetItem PyCFunction_NewEx
 """.split()
+_NUMPY_EMPTY = 184  # PyArray_Empty
 _FORMS = ("single", "list", "tuple", "dict", "fixed")  # in the order of GX_ONE, ...
 
 
@@ -65,13 +66,13 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a call gives: an array that ``empty(shape, dtype)`` makes, or where there is a ``cell`` its number."""
+    """What a call gives: an array, which ``empty(shape, dtype)`` makes if not NumPy, or where there is a ``cell`` its number."""
 
     name: str
     type: TensorType
     word: int
     cell: Array | None = None
-    empty: Callable[..., Array] = np.empty
+    empty: Callable[..., Array] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,8 @@ class Call:
         outputs = [
             (
                 at(slot.name), *element(slot.type.dtype, slot.cell),
-                at(slot.empty), at(slot.type.shape), at(slot.type.dtype.numpy), slot.word,
+                at(slot.empty) if slot.empty else 0, at(slot.type.shape), at(slot.type.dtype.numpy),
+                len(slot.type.shape), table([slot.type.shape]), slot.word,
             )
             for slot in self.outputs
         ]  # fmt: skip
@@ -187,11 +189,20 @@ def _is_usual() -> bool:
 def _function(library: Any) -> Callable[[tuple[Any, ...]], Callable[..., Any]]:
     """gx_function, after gx_meet. It must be called with the GIL, which cffi lets go of and ctypes can keep."""
     addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in _PYTHON]
-    functions = np.array(addresses, np.int64)
+    functions = np.array([*addresses, _numpy_function(_NUMPY_EMPTY)], np.int64)
     array_class = _ffi.cast("void *", id(np.ndarray))
     library.load_function(_MEET, "gx_meet")(_ffi.from_buffer(functions), array_class, object.__basicsize__)
     make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)
     return make(address(library.load_function(_ANY, "gx_function")))
+
+
+def _numpy_function(number: int) -> int:
+    """The address of a function in the table that NumPy hands to extension modules."""
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
+
+    prototype = ctypes.PYFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.py_object, ctypes.c_char_p)
+    look = prototype(("PyCapsule_GetPointer", ctypes.pythonapi))
+    return int(look(_multiarray_umath._ARRAY_API, None)[number])
 
 
 def _reads_objects(function: Callable[[tuple[Any, ...]], Callable[..., Any]], nothing: Any) -> bool:

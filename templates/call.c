@@ -43,6 +43,7 @@ typedef struct gx_python {
     intptr_t (*dict_length)(gx_object *);
     int (*dict_put)(gx_object *, gx_object *key, gx_object *item);
     gx_object *(*function)(struct gx_method *, gx_object *self, gx_object *module);
+    gx_object *(*empty)(int rank, const intptr_t *shape, gx_object *dtype, int by_columns); /* NumPy's; takes over the dtype */
 } gx_python;
 
 /* What describes a function in C to Python. */
@@ -91,7 +92,9 @@ typedef struct gx_output {
     gx_object *name;
     const void *cell;           /* NULL for an array */
     int64_t code;
-    gx_object *empty, *arguments[2];
+    gx_object *empty, *arguments[2]; /* a function that makes it, and of what; NULL for NumPy's own */
+    int64_t rank;
+    const int64_t *shape;
     int64_t word;
 } gx_output;
 
@@ -213,6 +216,14 @@ static void gx_put(const gx_caller *c, gx_object **result, int64_t k, gx_object 
     else (void)py.list_put(*result, (intptr_t)k, item);
 }
 
+/* A new array for an output. */
+static gx_object *gx_array_of(const gx_output *out)
+{
+    if (out->empty) return py.call(out->empty, out->arguments, 2, NULL);
+    py.take(out->arguments[1]);
+    return py.empty((int)out->rank, (const intptr_t *)out->shape, out->arguments[1], 0);
+}
+
 /* The result with its arrays, of which the frame learns the data. What is not GX_DONE may leave a result to be dropped. */
 static int gx_prepare(const gx_caller *c, gx_object **result)
 {
@@ -223,7 +234,7 @@ static int gx_prepare(const gx_caller *c, gx_object **result)
     for (int64_t k = 0; k < c->outputs; ++k) {
         const gx_output *const out = c->output + k;
         if (out->cell) continue;
-        gx_object *const array = py.call(out->empty, out->arguments, 2, NULL);
+        gx_object *const array = gx_array_of(out);
         if (!array) {
             py.forget_error();
             return GX_REFUSED;
