@@ -10,14 +10,14 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_bits": (),
     "gx_exp_tailf": ("gx_bitsf",),
     "gx_exp_tail": ("gx_bits",),
-    "gx_expf": ("gx_exp_tailf",),
-    "gx_exp": ("gx_exp_tail",),
+    "gx_expf": ("gx_bitsf",),
+    "gx_exp": ("gx_bits",),
     "gx_exp2f": ("gx_bitsf",),
     "gx_exp2": ("gx_bits",),
     "gx_expm1f": ("gx_bitsf",),
     "gx_expm1": ("gx_bits",),
-    "gx_sigmoidf": ("gx_exp_tailf",),
-    "gx_sigmoid": ("gx_exp_tail",),
+    "gx_sigmoidf": ("gx_bitsf",),
+    "gx_sigmoid": ("gx_bits",),
     "gx_tanhf": ("gx_bitsf",),
     "gx_tanh": ("gx_bits",),
     "gx_log_sumf": (),
@@ -93,7 +93,7 @@ def closure(names: Iterable[str]) -> list[str]:
     Raises KeyError for a name that the template does not define.
 
     >>> closure(["gx_sigmoidf"])
-    ['gx_bitsf', 'gx_exp_tailf', 'gx_sigmoidf']
+    ['gx_bitsf', 'gx_sigmoidf']
     """
     needed: set[str] = set()
     waiting = list(names)

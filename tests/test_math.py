@@ -421,7 +421,7 @@ def test_loops_become_vector_code(tmp_path: Path) -> None:
 
 
 def test_closure_lists_callees_first() -> None:
-    assert vecmath.closure(["gx_logf", "gx_expf"]) == ["gx_bitsf", "gx_exp_tailf", "gx_expf", "gx_log_sumf", "gx_logf"]
+    assert vecmath.closure(["gx_logf", "gx_expf"]) == ["gx_bitsf", "gx_expf", "gx_log_sumf", "gx_logf"]
     everything = vecmath.closure([*PUBLIC, "gx_polygammaf", "gx_polygamma"])  # these are loops: tests/test_elementwise.py
     assert everything == list(vecmath.DEPENDS)
     for name in everything:
