@@ -43,16 +43,18 @@ SHORT = 1_000_000
 class Lane:
     """What one call in flight needs: a frame, and ``cells``, an element (a 0-d array) for each word that is a scalar."""
 
-    __slots__ = ("__weakref__", "argument", "cells", "frame", "slots")
+    __slots__ = ("argument", "cells", "frame", "slots")
 
-    def __init__(self, program: Program, threads: int, places: Mapping[int, tuple[int, DType]], nbytes: int) -> None:
+    def __init__(self, program: Program, threads: int, scalars: Mapping[int, DType]) -> None:
         self.frame = frame_of(program, threads)
         self.slots, self.argument = self.frame.slots, self.frame.argument
-        raw = aligned_empty((nbytes,), BOOL).view(np.uint8)
-        self.cells: dict[int, Array] = {}
-        for word, (offset, dtype) in places.items():
-            self.cells[word] = raw[offset : offset + dtype.itemsize].view(dtype.numpy).reshape(())
-            self.slots[word] = program.place(self.cells[word])
+        block = aligned_empty((len(scalars), 8), BOOL)
+        self.cells = {
+            word: row[: dtype.itemsize].view(dtype.numpy).reshape(())
+            for row, (word, dtype) in zip(block, scalars.items(), strict=True)
+        }
+        for word, cell in self.cells.items():
+            self.slots[word] = program.place(cell)
 
 
 class Caller:
@@ -74,23 +76,10 @@ class Caller:
         ]
         nbytes = [slot.type.nbytes for slot in signature.outputs]
         self.empties = [_Recycled() if size >= LARGE else None for size in nbytes]  # None: NumPy's
-        self._lay_out_scalars()
+        slots = [*enumerate(signature.inputs), *enumerate(signature.outputs, first_output)]
+        self._scalars = {word: slot.type.dtype for word, slot in slots if not slot.type.shape}
         self._first = self.lane()
         self._free = [self._first]
-
-    def _lay_out_scalars(self) -> None:
-        """Where in a lane's block each scalar lies: the inputs, then the outputs, as C would lay out two structs."""
-        self.places: dict[int, tuple[int, DType]] = {}
-        self._block_bytes = 0
-        for slots, first in ((self.signature.inputs, 0), (self.signature.outputs, self.outputs[0][0] if self.outputs else 0)):
-            end = -(-self._block_bytes // 64) * 64
-            for k, slot in enumerate(slots):
-                if not slot.type.shape:
-                    dtype = slot.type.dtype
-                    end = -(-end // dtype.itemsize) * dtype.itemsize
-                    self.places[first + k] = (end, dtype)
-                    end += dtype.itemsize
-            self._block_bytes = end
 
     # --- lanes ---
     def take(self) -> Lane:
@@ -100,7 +89,7 @@ class Caller:
             return self.lane()
 
     def lane(self) -> Lane:
-        return Lane(self.program, self.threads, self.places, self._block_bytes)
+        return Lane(self.program, self.threads, self._scalars)
 
     def give_back(self, lane: Lane) -> None:
         """After its words were set to something else than calls leave there, too."""
