@@ -291,6 +291,7 @@ class _Emitter:
             "column_dots": column_dots,
             "vector_bytes": self.model.vector_bytes,
             "transposed": tiling.transposed_dtypes(contractions),
+            "upright": tiling.upright_dtypes(contractions),
             "math_used": vector,
             "helpers": helpers,
             "inputs": [self.field(name, False) for name in self.inputs],

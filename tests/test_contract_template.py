@@ -18,7 +18,15 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from graphc.schedule.tiling import Contraction, Operand, TargetModel, choose_tiling, micro_kernels, transposed_dtypes
+from graphc.schedule.tiling import (
+    Contraction,
+    Operand,
+    TargetModel,
+    choose_tiling,
+    micro_kernels,
+    transposed_dtypes,
+    upright_dtypes,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]
@@ -85,6 +93,15 @@ CASES = [
     Case("threads_batch", 6, 18, 5, batch=(3, 3), b="transposed", threads=2, force={"parallel": "batch"}),
     Case("threads_at_length", 60, 640, 800, a="expression", b="transposed", threads=2,
          force={"parallel": "columns", "kc": 48}),
+    Case("upright", 37, 10, 64),
+    Case("upright_odd_depth", 32, 3, 39),
+    Case("upright_column", 33, 1, 50),
+    Case("upright_two_vectors", 40, 18, 47, b="transposed"),
+    Case("upright_packed", 35, 5, 70, a="expression", epilogue="accumulate"),
+    Case("upright_crowded", 37, 5, 1026),
+    Case("upright_crowded_whole_blocks", 32, 10, 1024, batch=(2,), threads=2, force={"parallel": "batch"}),
+    Case("upright_double", 21, 2, 37, dtype="float64"),
+    Case("upright_double_crowded", 16, 4, 515, dtype="float64"),
     Case("three_threads", 67, 40, 9, threads=3, force={"parallel": "rows"}),
 ]  # fmt: skip
 
@@ -121,7 +138,8 @@ def contraction(case: Case, model: TargetModel) -> Contraction:
         "accumulate": (f"{cell} -= matmul * ({ctype})0.25;",),
     }[case.epilogue]
     model = replace(model, cores=case.threads)
-    force = {"parallel": ""} | case.force
+    upright = case.name.startswith("upright") and model.lanes(case.dtype) >= 4
+    force = {"parallel": "", "upright": upright} | case.force
     tiling = choose_tiling(case.m, case.n, case.k, case.dtype, model, a, b, batch, **force)
     return Contraction(
         name=case.name, comment=f"C[{case.m}, {case.n}] = A @ B, {case.k} terms each.",
@@ -223,7 +241,7 @@ def program(vector_bytes: int, cases: list[Case] = CASES) -> str:
     contractions = [contraction(case, model) for case in cases]
     return "".join(
         [
-            vector.prelude(["float32", "float64"], vector_bytes, transposed_dtypes(contractions)),
+            vector.prelude(["float32", "float64"], vector_bytes, transposed_dtypes(contractions), upright_dtypes(contractions)),
             contract.micro_kernels(micro_kernels(contractions)),
         ]
         + [contract.contraction(c) for c in contractions]

@@ -7,6 +7,7 @@ The chosen numbers change the speed and never the result: every sum is taken in 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +22,7 @@ __all__ = [
     "choose_tiling",
     "micro_kernels",
     "transposed_dtypes",
+    "upright_dtypes",
     "wakes_threads",
 ]
 
@@ -44,6 +46,13 @@ TLB_BYTES = 64 * 4096
 # loop is over before anything could arrive.
 PAGE_BYTES = 4096
 LATENCY_IN_K = 32
+
+# The first-level cache, by sets of 64-byte lines; a column of A whose rows meet in too few sets is copied in blocks.
+SETS, WAYS = 64, 8
+CROWDED_DEPTH = 256
+
+# With fewer terms, transposing the tile takes longer than the full lanes save.
+UPRIGHT_DEPTH = 24
 
 # Measured (2 cores, AVX-512, gcc 12 and its libgomp): sharing a loop costs about 1 us while the other thread still
 # spins from the last one, 100 us once it sleeps. A million multiply-adds are 9 us on one core: below this per thread
@@ -134,6 +143,8 @@ class Tiling:
     workspace_bytes: int
     ahead: int = 0  # how far on the panel of B is that the register tile fetches meanwhile
     plain: bool = False  # so small that three nested loops do it
+    upright: bool = False  # a vector of sums is a column of the tile, not a row
+    crowded: bool = False  # the rows of A in such a tile lie on the same few sets of the cache
 
     @property
     def width(self) -> int:
@@ -162,6 +173,8 @@ class MicroKernel:
     masked: bool  # the last vector of B is partial
     resume: bool  # starts from the sums in the tile, not from zero
     ahead: int  # the next panel of B, so many elements on, is fetched meanwhile
+    upright: int = 0  # so many columns, each of them a vector of all rows
+    crowded: bool = False  # the rows of A push each other out of the cache
 
     @property
     def ctype(self) -> str:
@@ -173,6 +186,8 @@ class MicroKernel:
 
     @property
     def name(self) -> str:
+        if self.upright:
+            return f"{self.prefix}_tile_{self.rows}x{self.upright}_upright{'_crowded' * self.crowded}"
         variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
         variants += "_ahead" * bool(self.ahead)
         return f"{self.prefix}_tile_{self.rows}x{self.vectors * self.lanes}{variants}"
@@ -249,7 +264,12 @@ class Contraction:
                     continue
                 vectors = -(-columns // t.lanes)
                 masked = bool(columns % t.lanes) and not t.pack_b
-                kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.blocked_k, t.ahead)
+                if t.upright and rows == t.mr:
+                    kernel = MicroKernel(
+                        self.dtype, rows, vectors, t.lanes, False, False, False, 0, upright=columns, crowded=t.crowded
+                    )
+                else:
+                    kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.blocked_k, t.ahead)
                 tests = [f"rows == {rows}"] * bool(full_rows and rest_rows)
                 tests += [f"columns == {columns}"] * bool(full_columns and rest_columns)
                 cases.append((kernel, " && ".join(tests)))
@@ -267,7 +287,14 @@ def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
 
 def transposed_dtypes(contractions: Iterable[Contraction]) -> list[str]:
     """The dtypes for which a file needs the block transpose of the vector prelude."""
-    return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b or c.turns_tiles))
+    return list(
+        dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b or c.tiling.upright or c.turns_tiles)
+    )
+
+
+def upright_dtypes(contractions: Iterable[Contraction]) -> list[str]:
+    """The dtypes of which a file has upright tiles."""
+    return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.upright))
 
 
 def choose_tiling(
@@ -288,6 +315,7 @@ def choose_tiling(
     pack_b: bool | None = None,
     parallel: str | None = None,
     rows_first: bool | None = None,
+    upright: bool | None = None,
     awake: bool = False,
 ) -> Tiling:
     """The tiling for one contraction; ``awake``: threads are at work in this step anyway. The other keywords overrule
@@ -297,7 +325,10 @@ def choose_tiling(
     lanes = model.lanes(dtype)
     items = prod(extent for _, extent in batch)
 
-    best_mr, best_nv = register_tile(m, n, k, dtype, model)
+    along_k = (a.kind == "direct" and a.col_stride == 1) or (a.kind != "direct" and a.along != "i")
+    if upright is None:
+        upright = along_k and not chosen_by_hand and upright_pays(m, n, k, lanes, model)
+    best_mr, best_nv = (lanes, -(-n // lanes)) if upright else register_tile(m, n, k, dtype, model)
     nv = nv or best_nv
     mr = mr or best_mr
     width = nv * lanes
@@ -320,7 +351,7 @@ def choose_tiling(
         pack_a = {"i": "panels", "k": "rows"}[along] if a.kind != "direct" or far else ""
 
     if not kc:
-        kc = k if k * width * size <= model.l2_bytes // 2 else model.l2_bytes // (4 * width * size)
+        kc = k if upright or k * width * size <= model.l2_bytes // 2 else model.l2_bytes // (4 * width * size)
     kc = max(1, min(kc, k))
     blocked_k = kc < k
     if not mc:
@@ -372,7 +403,8 @@ def choose_tiling(
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
         shared_elements=shared.total, part_elements=own.total if parallel else 0,
         workspace_bytes=(shared.total + own.total * max_parts * bool(parallel)) * size,
-        ahead=width if far_rows else 0, plain=plain,
+        ahead=width if far_rows else 0, plain=plain, upright=upright and not (plain or blocked_k),
+        crowded=k >= CROWDED_DEPTH and lines_on_one_set(a_row * size, lanes) > WAYS // 2,
     )  # fmt: skip
 
 
@@ -392,6 +424,11 @@ class Offsets:
 def crowded(stride_bytes: int, count: int) -> bool:
     """Lines so far apart fall on the same few sets of a cache and push each other out."""
     return stride_bytes % 2048 == 0 and count > 32
+
+
+def lines_on_one_set(stride_bytes: int, count: int) -> int:
+    """Of lines so far apart, how many fall on one set of the first-level cache at most."""
+    return max(Counter(line * stride_bytes // 64 % SETS for line in range(count)).values())
 
 
 def padded(k: int, element_bytes: int) -> int:
@@ -429,6 +466,13 @@ def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tup
         if rows * vectors + vectors + spare <= model.registers and rows <= max(1, m) and vectors <= columns
     ]
     return min(shapes, key=lambda shape: (cost(*shape), shape))
+
+
+def upright_pays(m: int, n: int, k: int, lanes: int, model: TargetModel) -> bool:
+    """Whether a tile of upright vectors, of which n are full, beats one whose rows leave lanes idle; making columns of A in
+    registers costs a quarter more, and the tile is transposed at its end."""
+    fits = lanes >= 4 and m >= lanes and n + 8 <= model.registers and k >= UPRIGHT_DEPTH
+    return fits and 5 * n <= 4 * lanes * -(-n // lanes)
 
 
 def work(m: int, n: int, k: int, items: int) -> int:
