@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -141,6 +143,23 @@ def test_products_of_rows_have_the_bits_of_their_loops():
     draw = np.random.default_rng(0).uniform(0.5, 2, (96, 45)).astype(np.float32)
     for matrix, vector in ((draw, draw[0] - 1), (np.full_like(draw, 1e-15), np.full_like(draw[0], -1e-30))):
         assert helper(matrix * matrix, vector) == loops(matrix, vector)
+
+
+def test_a_matrix_is_updated_along_its_rows_and_in_place_even_for_a_batch_of_one():
+    """The gradient of an example is a column here and a row there: no kernel goes down the columns of a weight, none copies one."""
+    X, weights = gx.input("X", (1, 40)), [gx.parameter(f"W{k}", gx.init.he_normal((40, 40), seed=k)) for k in range(3)]
+    h = X
+    for k, W in enumerate(weights):
+        h = gx.nn.relu(h @ W + gx.parameter(f"b{k}", np.zeros(40)))
+    loss = gx.mean(h * h)
+    step = gx.train_step(loss, gx.optim.SGD(0.1), name="one")
+    assert "W0[i * 40 + j]" in step.c_source
+    assert not re.search(r"W\d\[j \* 40 \+ i\]|_set_W", step.c_source)
+    x, values = np.random.default_rng(0).normal(size=(1, 40)).astype("f"), [W.value.copy() for W in weights]
+    gradients = gx.evaluate(gx.grad(loss, weights), {"X": x})
+    step(X=x)
+    for W, old, gradient in zip(weights, values, gradients, strict=True):
+        np.testing.assert_allclose(W.value, old - 0.1 * gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_diagonals_are_found_without_division():

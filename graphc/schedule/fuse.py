@@ -230,7 +230,8 @@ Group = LoopGroup | ContractGroup | RoutineGroup
 class Grouping:
     """Puts each stored equation into a kernel. ``groups`` is in an order in which each follows what it reads.
 
-    readers: by tensor, the loop kernels that load it. single: those of one round.
+    readers: by tensor, the loop kernels that load it. single: those of one round. loads: what each equation reads from
+    memory. waits: by the new value of a parameter, the equations that read the old one.
     """
 
     program: Program
@@ -239,10 +240,18 @@ class Grouping:
     place: dict[str, int] = field(default_factory=dict)
     readers: dict[str, set[int]] = field(default_factory=dict)
     single: set[int] = field(default_factory=set)
+    loads: dict[str, tuple[Load, ...]] = field(default_factory=dict)
+    waits: dict[str, list[str]] = field(default_factory=dict)
 
     def run(self) -> list[Group]:
         early = self._early()
-        for equation in sorted(self.stored.values(), key=lambda equation: equation.name not in early):
+        equations = sorted(self.stored.values(), key=lambda equation: equation.name not in early)
+        updates = self.program.updates
+        for equation in equations:
+            self.loads[equation.name] = self.leaves(equation)
+            for parameter in {load.tensor: None for load in self.loads[equation.name] if load.tensor in updates}:
+                self.waits.setdefault(updates[parameter], []).append(equation.name)
+        for equation in equations:
             self.enter(equation)
         return self.groups
 
@@ -281,7 +290,7 @@ class Grouping:
         return tuple(found)
 
     def enter(self, equation: Equation) -> None:
-        loads = self.leaves(equation)
+        loads = self.loads[equation.name]
         latest = max((self.place[load.tensor] for load in loads if load.tensor in self.place), default=-1)
         latest = max([latest, *(self.place[name] + 1 for name in self.picks(equation) if name in self.place)])
         where = -1
@@ -365,7 +374,7 @@ class Grouping:
         local = [load for load in loads if load.tensor in parts]
         late = [load for load in local if parts[load.tensor].part != "row"]
         if late:
-            if equation.reduction is not None or equation.type.size > SMALL:
+            if equation.reduction is not None or equation.type.size > SMALL or self._is_too_early(equation, group):
                 return False
             group.add(equation, (), "after", loads)
             return True
@@ -391,8 +400,12 @@ class Grouping:
             rank = len(kept)
             if rank == 0 and group.rank > 0:
                 return False
+            if equation.reduction is None and self._strides(equation, kept, loads):
+                return False
         elif gone and not equation.reduction.kind.startswith("arg"):
             rank, part = len(gone), "cross"
+            if equation.reduction.lanes > 1 and live(equation):  # neighbours in memory are reduced: rows, side by side
+                return False
         elif group.rank == 0:
             rank = 0
         else:
@@ -403,6 +416,20 @@ class Grouping:
             return False
         group.add(equation, align[:rank], part, loads)
         return True
+
+    def _is_too_early(self, equation: Equation, group: LoopGroup) -> bool:
+        """Whether the old value of what ``equation`` updates is read in a later kernel: one of its own can wait for that."""
+        at = self.place[next(iter(group.members))]
+        return any(self.place.get(reader, at + 1) > at for reader in self.waits.get(equation.name, ()) if reader != equation.name)
+
+    def _strides(self, equation: Equation, rounds: Sequence[int], loads: tuple[Load, ...]) -> bool:
+        """Whether rounds over these axes would take what lies side by side one after another, and leave to the loop inside of a
+        round nothing but strides: each column of a matrix that is stored by rows."""
+        inner = [axis for axis in live(equation) if axis not in rounds]
+        if not inner or inner[-1] == live(equation)[-1]:
+            return False
+        whole = [load for load in loads if set(live(equation)) <= load.variables]
+        return not any(flatten(load.index, self.program.type_of(load.tensor).shape).factor(inner[-1]) == 1 for load in whole)
 
     @staticmethod
     def _fits_single_round(equation: Equation, group: LoopGroup) -> bool:

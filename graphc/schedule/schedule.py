@@ -72,7 +72,7 @@ def schedule(program: Program) -> Schedule:
                 order.add(check, kernel)
     aliases: dict[str, str] = {}
     copies: list[Kernel] = []
-    for parameter, name in program.updates.items():
+    for parameter, name in sorted(program.updates.items(), key=lambda item: -program.type_of(item[1]).nbytes):
         writer = order.writer[name]
         readers = [kernel for kernel in order.readers.get(parameter, ()) if kernel is not writer]
         if _elementwise(writer, parameter, name) and not any(order.leads(writer, reader) for reader in readers):
