@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -166,24 +167,24 @@ def freeze(
     if isinstance(inputs, Mapping) or not isinstance(inputs, Sequence | Node):
         raise GraphError(f"inputs must be a sequence of input nodes, got {inputs!r}")
     listed = _nodes("inputs", [inputs] if isinstance(inputs, Node) else inputs)
-    for node in listed:
+    for node, times in Counter(listed).items():
         if isinstance(node, Parameter):
             raise GraphError(f"inputs: {node!r} is a parameter; a function knows its parameters, leave it out")
         if node.op.name != "input":
             raise GraphError(f"inputs: {node!r} is computed, not an input; make one with graphc.input")
         if node.name in _OF_CALLS:
             raise NameClashError(f"no input can be named {node.name!r}: it is a keyword of the call")
-        if listed.count(node) > 1:
+        if times > 1:
             raise GraphError(f"inputs: {node.name!r} is listed twice")
     pairs = tuple(_update(parameter, value) for parameter, value in updates.items())
     pairs = tuple((parameter, value) for parameter, value in pairs if value is not parameter)
     if not outputs and not pairs:
         raise GraphError("nothing to compute: there are no outputs and no updates")
     outputs, pairs, trail, draws = _with_draws(outputs, pairs, cotangents or {})
-    order = toposort([*outputs, *(value for _, value in pairs)])
+    order, given = toposort([*outputs, *(value for _, value in pairs)]), set(listed)
     inputs_of([*listed, *order])  # one name with two types is said here
     for node in inputs_of(order):
-        if node not in listed:
+        if node not in given:
             raise GraphError(f"input {node.name!r} is needed but not listed: add it to inputs=[...]")
     parameters = tuple(dict.fromkeys([*parameters_of(order), *(parameter for parameter, _ in pairs)]))
     taken: dict[str | None, Node] = {node.name: node for node in listed}

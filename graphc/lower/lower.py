@@ -65,9 +65,10 @@ class _Lowering:
     sources: dict[str, TensorType] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     defined: dict[str, Equation] = field(default_factory=dict)
-    checks: list[Check] = field(default_factory=list)
+    checks: dict[Check, None] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     of_rows: set[str] = field(default_factory=set)  # tensors of which an element takes a reduction
+    given: set[str] = field(default_factory=set)  # equations of outputs and new values
 
     def run(self, name: str, outputs: Sequence[tuple[str, Node]], updates: Sequence[tuple[Parameter, Node]]) -> Program:
         wanted = [node for _, node in outputs] + [node for _, node in updates]
@@ -85,15 +86,9 @@ class _Lowering:
         for node in order:
             if node not in self.views:
                 self.views[node] = self.view(node)
-        results: list[str] = []
-        for label, node in outputs:
-            results.append(self.result(label, node, results))
-        new: dict[str, str] = {}
-        for parameter, node in updates:
-            new[str(parameter.name)] = self.result(f"new_{parameter.name}", node, [*results, *new.values()])
-        return Program(
-            name, self.sources, tuple(self.defined.values()), tuple(results), new, tuple(self.checks), self.constants
-        )
+        results = tuple(self.result(label, node) for label, node in outputs)
+        new = {str(parameter.name): self.result(f"new_{parameter.name}", node) for parameter, node in updates}
+        return Program(name, self.sources, tuple(self.defined.values()), results, new, tuple(self.checks), self.constants)
 
     # --- names and results -----------------------------------------------------------------------------
     def unique(self, stem: str) -> str:
@@ -120,13 +115,14 @@ class _Lowering:
             return None
         return view.tensor if view == self.load(view.tensor, node.type) else None
 
-    def result(self, label: str, node: Node, taken: Sequence[str]) -> str:
+    def result(self, label: str, node: Node) -> str:
         """The equation that defines ``node`` alone: its own, or a copy where it is a view or has been given out."""
         view = self.views[node]
         tensor = self.whole(node, view)
-        if tensor and tensor not in taken and tensor not in self.sources and tensor not in self.constants:
-            return tensor
-        return self.define(label, node, node.shape, len(node.shape), "copy", (view,)).tensor
+        if not tensor or tensor in self.given or tensor in self.sources or tensor in self.constants:
+            tensor = self.define(label, node, node.shape, len(node.shape), "copy", (view,)).tensor
+        self.given.add(tensor)
+        return tensor
 
     def define(
         self, stem: str, node: Node, axes: Sequence[int], rank: int, op: str, operands: Sequence[Operand],
@@ -235,8 +231,7 @@ class _Lowering:
         used = sorted(load.variables)
         values = {axis: Index.of(place, axes[axis]) for place, axis in enumerate(used)}
         check = Check(load.substitute(values), tuple(axes[axis] for axis in used), extent, low)
-        if check not in self.checks:
-            self.checks.append(check)
+        self.checks[check] = None
 
     def reduce(self, node: Node, stem: str, operand: Operand, reduced: Sequence[int]) -> Operand:
         """One equation for each reduced axis, neighbours in memory first; the rows over columns count as one axis."""

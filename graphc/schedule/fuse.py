@@ -19,6 +19,7 @@ All decisions follow from the equations alone, never from the target: they decid
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -180,7 +181,7 @@ class LoopGroup:
     """Equations that run in the same rounds over ``extents``.
 
     pure: only maps, each with all its axes outside, so that the rank may still shrink at no cost. crossed: something is
-    reduced over the rounds. spaces: the extents that members run over. reads: all that they load, in their own axes.
+    reduced over the rounds. spaces: the extents that members run over. offers: what :func:`asks` may find here.
     """
 
     extents: tuple[int, ...]
@@ -188,24 +189,58 @@ class LoopGroup:
     pure: bool = True
     crossed: bool = False
     spaces: set[tuple[int, ...]] = field(default_factory=set)
-    reads: set[Load] = field(default_factory=set)
+    offers: set[object] = field(default_factory=set)
 
     @property
     def rank(self) -> int:
         return len(self.extents)
 
-    def add(self, equation: Equation, align: Sequence[int], part: str, loads: tuple[Load, ...]) -> None:
-        """Take a member; the rank shrinks to the axes that it shares."""
+    def add(self, equation: Equation, align: Sequence[int], part: str, loads: tuple[Load, ...]) -> set[object]:
+        """Take a member; the rank shrinks to the axes that it shares. What it offers that was not offered before."""
+        before = (self.rank, self.pure)
         if part != "after" and len(align) < self.rank:
             self.pure = False
             self.extents = self.extents[: len(align)]
             for member in self.members.values():
                 member.align = member.align[: len(align)]
-        self.members[equation.name] = Member(equation, tuple(align), part, loads)
+        new = self.members[equation.name] = Member(equation, tuple(align), part, loads)
         self.pure = self.pure and part == "row" and equation.reduction is None and len(live(equation)) == self.rank
         self.crossed = self.crossed or part == "cross"
         self.spaces.add(tuple(extent for extent in equation.axes if extent != 1))
-        self.reads.update(loads)
+        if (self.rank, self.pure) != before:
+            self.offers = set().union(*map(self.offered, self.members.values()))
+            return self.offers
+        offers = self.offered(new) - self.offers
+        self.offers |= offers
+        return offers
+
+    def offered(self, member: Member) -> set[object]:
+        """What equations that read nothing computed here may share with a member."""
+        found: set[object] = set()
+        if self.rank == 0:
+            found.update(((), *(load.tensor for load in member.loads)))
+        if self.rank == 1 and member.align:
+            found.update((self.extents[0], row) for load in member.loads if (row := _row(load, member.align[0])))
+        if self.pure:
+            found.update((self.extents, load) for load in member.loads)
+        return found
+
+
+def asks(equation: Equation, loads: Sequence[Load]) -> set[object]:
+    """What a kernel that hands ``equation`` nothing must offer, any of it, to take it.
+
+    It takes a scalar beside scalars; a map over the same space that reads something that it reads too; a sum of rows that it
+    reads in its rounds anyway: that of a layer's bias beside its weight.
+    """
+    kept, gone, order = live(equation), reduced(equation), equation.reduction
+    if order is None and not kept:
+        return {load.tensor for load in loads} if equation.axes else {()}
+    if order is None:
+        extents = tuple(equation.axes[axis] for axis in kept)
+        return {(extents, load) for load in loads}
+    if not kept or len(gone) != 1 or order.lanes > 1 or order.kind.startswith("arg"):
+        return set()
+    return {(equation.axes[gone[0]], row) for load in loads if (row := _row(load, gone[0]))}
 
 
 @dataclass
@@ -230,18 +265,17 @@ Group = LoopGroup | ContractGroup | RoutineGroup
 class Grouping:
     """Puts each stored equation into a kernel. ``groups`` is in an order in which each follows what it reads.
 
-    readers: by tensor, the loop kernels that load it. single: those of one round. loads: what each equation reads from
-    memory. waits: by the new value of a parameter, the equations that read the old one.
+    loads: what each equation reads from memory. waits: by the new value of a parameter, the equations that read the old one.
+    offers: the kernels that offer something, the last one first (those that no longer do are dropped when they come up).
     """
 
     program: Program
     stored: dict[str, Equation]
     groups: list[Group] = field(default_factory=list)
     place: dict[str, int] = field(default_factory=dict)
-    readers: dict[str, set[int]] = field(default_factory=dict)
-    single: set[int] = field(default_factory=set)
     loads: dict[str, tuple[Load, ...]] = field(default_factory=dict)
     waits: dict[str, list[str]] = field(default_factory=dict)
+    offers: dict[object, list[int]] = field(default_factory=dict)
 
     def run(self) -> list[Group]:
         early = self._early()
@@ -293,32 +327,38 @@ class Grouping:
         loads = self.loads[equation.name]
         latest = max((self.place[load.tensor] for load in loads if load.tensor in self.place), default=-1)
         latest = max([latest, *(self.place[name] + 1 for name in self.picks(equation) if name in self.place)])
-        where = -1
-        if equation.call is None and not is_contraction(equation):
-            for at in [latest, *self._later(equation, loads, latest)]:
-                if 0 <= at < len(self.groups) and self.join(equation, loads, self.groups[at]):
-                    where = at
-                    break
-        if where < 0:
-            self.groups.append(self.open(equation, loads))
-            where = len(self.groups) - 1
-        self.place[equation.name] = where
-        group = self.groups[where]
-        if isinstance(group, LoopGroup):
-            for load in loads:
-                self.readers.setdefault(load.tensor, set()).add(where)
-            if group.rank == 0:
-                self.single.add(where)
+        joined = (place for place in self._candidates(equation, loads, latest) if self.join(equation, loads, place))
+        place = next(joined, len(self.groups))
+        if place == len(self.groups):
+            self.open(equation, loads)
+        self.place[equation.name] = place
 
-    def _later(self, equation: Equation, loads: tuple[Load, ...], latest: int) -> list[int]:
-        """The kernels behind the latest that computes what is read which :meth:`join` could take, the last one first.
+    def _candidates(self, equation: Equation, loads: tuple[Load, ...], latest: int) -> Iterator[int]:
+        """The latest kernel that computes what is read; the last one behind it that offers what the equation asks."""
+        if equation.call is not None or is_contraction(equation):
+            return
+        if 0 <= latest < len(self.groups):
+            yield latest
+        last = latest
+        for key in asks(equation, loads):
+            places = self.offers.get(key, [])
+            while places and not self._offers(-places[0], key):
+                heapq.heappop(places)
+            last = max([last, *(-place for place in places[:1])])
+        if last > latest:
+            yield last
 
-        Such a kernel has nothing to hand over: it must read something that ``equation`` reads too, or be scalars as it is.
-        """
-        near = {at for load in loads for at in self.readers.get(load.tensor, ())}
-        if not equation.axes:
-            near |= self.single
-        return sorted((at for at in near if at > latest), reverse=True)
+    def _offers(self, place: int, key: object) -> bool:
+        group = self.groups[place]
+        return isinstance(group, LoopGroup) and key in group.offers
+
+    def add(self, place: int, equation: Equation, align: Sequence[int], part: str, loads: tuple[Load, ...]) -> bool:
+        """Take an equation into the loop kernel of this place."""
+        group = self.groups[place]
+        assert isinstance(group, LoopGroup)
+        for key in group.add(equation, align, part, loads):
+            heapq.heappush(self.offers.setdefault(key, []), -place)
+        return True
 
     def picks(self, equation: Equation) -> list[str]:
         """The tensors whose elements serve as indices in an equation and all that is computed in it."""
@@ -336,22 +376,21 @@ class Grouping:
                     if inner is not None and operand.tensor not in self.stored:
                         stack.append(inner)
 
-    def open(self, equation: Equation, loads: tuple[Load, ...]) -> Group:
+    def open(self, equation: Equation, loads: tuple[Load, ...]) -> None:
         """A kernel of its own: rounds over the axes of the result, or, for the sums of columns, over what is reduced."""
         if equation.call is not None:
-            return RoutineGroup(equation)
+            self.groups.append(RoutineGroup(equation))
+            return
         if is_contraction(equation):
-            return ContractGroup(equation)
+            self.groups.append(ContractGroup(equation))
+            return
         kept, gone = live(equation), reduced(equation)
         order = equation.reduction
         rows = order is None or order.kind.startswith("arg") or (order.lanes > 1 and kept)
-        if gone and not rows and (not kept or not self._rows_are_reduced(equation, loads)):
-            group = LoopGroup(tuple(equation.axes[a] for a in gone))
-            group.add(equation, gone, "cross", loads)
-        else:
-            group = LoopGroup(tuple(equation.axes[a] for a in kept))
-            group.add(equation, kept, "row", loads)
-        return group
+        crosses = gone and not rows and (not kept or not self._rows_are_reduced(equation, loads))
+        axes, part = (gone, "cross") if crosses else (kept, "row")
+        self.groups.append(LoopGroup(tuple(equation.axes[a] for a in axes)))
+        self.add(len(self.groups) - 1, equation, axes, part, loads)
 
     def _rows_are_reduced(self, equation: Equation, loads: tuple[Load, ...]) -> bool:
         """Whether neighbours in memory are reduced together, as far as the largest operand says."""
@@ -364,35 +403,30 @@ class Grouping:
             return not any(offset.factor(axis) == 1 for axis in live(equation))
         return True
 
-    def join(self, equation: Equation, loads: tuple[Load, ...], group: Group) -> bool:
-        """Add ``equation`` to ``group`` if it can run in its rounds."""
+    def join(self, equation: Equation, loads: tuple[Load, ...], place: int) -> bool:
+        """Add ``equation`` to the kernel of this place if it can run in its rounds."""
+        group = self.groups[place]
         if isinstance(group, RoutineGroup):
             return False
+        local = [load for load in loads if self.place.get(load.tensor) == place]
         if isinstance(group, ContractGroup):
-            return self._join_contraction(equation, loads, group)
+            return self._join_contraction(equation, local, group)
         parts = group.members
-        local = [load for load in loads if load.tensor in parts]
-        late = [load for load in local if parts[load.tensor].part != "row"]
-        if late:
-            if equation.reduction is not None or equation.type.size > SMALL or self._is_too_early(equation, group):
-                return False
-            group.add(equation, (), "after", loads)
-            return True
+        if any(parts[load.tensor].part != "row" for load in local):
+            late = equation.reduction is None and equation.type.size <= SMALL and not self._is_too_early(equation, place)
+            return late and self.add(place, equation, (), "after", loads)
         if not local:
-            return self._join_beside(equation, loads, group)
+            return self._join_beside(equation, loads, place, group)
         align: list[int] = []
-        for place in range(group.rank):
+        for number in range(group.rank):
             axes = set()
             for load in local:
                 producer = parts[load.tensor]
-                axes.add(load.index[producer.align[place]].axis if not load.guards else None)
+                axes.add(load.index[producer.align[number]].axis if not load.guards else None)
             axis = axes.pop() if len(axes) == 1 else None
-            if axis is None or axis in align or equation.axes[axis] != group.extents[place]:
+            if axis is None or axis in align or equation.axes[axis] != group.extents[number]:
                 break
             align.append(axis)
-        return self._accept(equation, loads, group, align)
-
-    def _accept(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup, align: Sequence[int]) -> bool:
         kept = list(itertools.takewhile(lambda axis: axis < equation.rank, align))
         gone = list(itertools.takewhile(lambda axis: axis >= equation.rank, align))
         part = "row"
@@ -414,13 +448,12 @@ class Grouping:
             return False
         if rank < group.rank and group.crossed:
             return False
-        group.add(equation, align[:rank], part, loads)
-        return True
+        return self.add(place, equation, align[:rank], part, loads)
 
-    def _is_too_early(self, equation: Equation, group: LoopGroup) -> bool:
+    def _is_too_early(self, equation: Equation, place: int) -> bool:
         """Whether the old value of what ``equation`` updates is read in a later kernel: one of its own can wait for that."""
-        at = self.place[next(iter(group.members))]
-        return any(self.place.get(reader, at + 1) > at for reader in self.waits.get(equation.name, ()) if reader != equation.name)
+        readers = (reader for reader in self.waits.get(equation.name, ()) if reader != equation.name)
+        return any(self.place.get(reader, place + 1) > place for reader in readers)
 
     def _strides(self, equation: Equation, rounds: Sequence[int], loads: tuple[Load, ...]) -> bool:
         """Whether rounds over these axes would take what lies side by side one after another, and leave to the loop inside of a
@@ -437,44 +470,20 @@ class Grouping:
         space = tuple(extent for extent in equation.axes if extent != 1)
         return space == () or space in group.spaces or equation.type.size <= 64
 
-    def _join_beside(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup) -> bool:
-        """A scalar beside scalars, or a map over the same space that reads something the kernel reads too."""
-        axes = live(equation)
-        if group.rank == 0 and not axes and equation.reduction is None:
-            group.add(equation, (), "row", loads)
-            return True
+    def _join_beside(self, equation: Equation, loads: tuple[Load, ...], place: int, group: LoopGroup) -> bool:
+        """Where nothing is handed over: by what the kernel offers, or a scalar beside scalars in any case."""
+        scalar = equation.reduction is None and not live(equation) and group.rank == 0
+        if not scalar and group.offers.isdisjoint(asks(equation, loads)):
+            return False
         if equation.reduction is not None:
-            return self._join_sum(equation, loads, group)
-        if not group.pure or group.rank == 0:
-            return False
-        if tuple(equation.axes[axis] for axis in axes) != group.extents:
-            return False
-        if group.reads.isdisjoint(loads):
-            return False
-        group.add(equation, axes, "row", loads)
-        return True
+            return self.add(place, equation, reduced(equation), "cross", loads)
+        return self.add(place, equation, live(equation), "row", loads)
 
-    def _join_sum(self, equation: Equation, loads: tuple[Load, ...], group: LoopGroup) -> bool:
-        """A sum of rows that the kernel reads in its rounds anyway: that of a layer's bias beside its weight."""
-        kept, gone = live(equation), reduced(equation)
-        if group.rank != 1 or not kept or len(gone) != 1 or equation.axes[gone[0]] != group.extents[0]:
-            return False
-        if equation.reduction is None or equation.reduction.lanes > 1 or equation.reduction.kind.startswith("arg"):
-            return False
-        rows = {_row(load, gone[0]) for load in loads} - {None}
-        read = {_row(load, member.align[0]) for member in group.members.values() if member.align for load in member.loads}
-        if rows.isdisjoint(read):
-            return False
-        group.add(equation, gone, "cross", loads)
-        return True
-
-    def _join_contraction(self, equation: Equation, loads: tuple[Load, ...], group: ContractGroup) -> bool:
-        names = {group.equation.name, *(follower.name for follower in group.followers)}
+    @staticmethod
+    def _join_contraction(equation: Equation, local: list[Load], group: ContractGroup) -> bool:
         if equation.reduction is not None or equation.shape != group.equation.shape:
             return False
-        if not all(is_whole(load, equation) for load in loads if load.tensor in names):
-            return False
-        if not any(load.tensor in names for load in loads):
+        if not local or not all(is_whole(load, equation) for load in local):
             return False
         group.followers.append(equation)
         return True

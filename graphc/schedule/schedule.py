@@ -205,8 +205,7 @@ def _wanted(program: Program, grouping: Grouping) -> set[str]:
         if isinstance(group, RoutineGroup):
             wanted.add(group.equation.name)
         for name, part in parts.items():
-            equation = grouping.stored[name]
-            for read in {*(load.tensor for load in grouping.leaves(equation)), *grouping.picks(equation)}:
+            for read in {*(load.tensor for load in grouping.loads[name]), *grouping.picks(grouping.stored[name])}:
                 elsewhere = grouping.place.get(read, place) != place
                 if elsewhere or (part == "after" and parts.get(read) == "row"):
                     wanted.add(read)
