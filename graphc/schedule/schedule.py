@@ -8,7 +8,7 @@ the end: `{a: b, b: a}` swaps. These orders are edges between kernels, like thos
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 
 from graphc.lower.equations import Equation, Literal, Load, Operand, Program
@@ -66,30 +66,32 @@ def schedule(program: Program) -> Schedule:
             kernels.append(build_loops(group, program, is_stored, wanted, volatile))
     checks = _checks(program)
     order = _Order([*checks, *kernels])
-    for check in checks:
-        for kernel in kernels:
-            if check.check.load.tensor not in writes_of(kernel) and not order.leads(kernel, check):
-                order.add(check, kernel)
+    for number in range(len(checks)):
+        order.put_early(number)
+    writers: dict[int, dict[str, str]] = {}
+    for parameter, name in program.updates.items():
+        writers.setdefault(order.writer[name], {})[parameter] = name
+    elementwise = {p for number, updates in writers.items() for p in _elementwise(order.kernels[number], updates)}
     aliases: dict[str, str] = {}
     copies: list[Kernel] = []
     for parameter, name in sorted(program.updates.items(), key=lambda item: -program.type_of(item[1]).nbytes):
         writer = order.writer[name]
-        readers = [kernel for kernel in order.readers.get(parameter, ()) if kernel is not writer]
-        if _elementwise(writer, parameter, name) and not any(order.leads(writer, reader) for reader in readers):
+        readers = order.readers.get(parameter, set()) - {writer}
+        if parameter in elementwise and not any(order.leads(writer, reader) for reader in readers):
             aliases[name] = parameter
-            if _leave_in_place(writer, parameter, name):
-                order.look_again(writer)
+            if _leave_in_place(order.kernels[writer], parameter, name):
+                order.look(writer)
             for reader in readers:
                 order.add(reader, writer)
         else:
             copies.append(CopyKernel(f"set_{parameter}", parameter, name, "the old value is read until the end"))
     for name, parameter in aliases.items():
-        update = program.by_name[name]
+        update, writer = program.by_name[name], order.writer[name]
         scatters = _scatters_behind(update, parameter, program, is_stored)
+        if not scatters or any(scatter.name in program.outputs for scatter in scatters):
+            continue
         apart = [order.writer[scatter.name] for scatter in scatters]
-        writer = order.writer[name]
-        outputs = any(scatter.name in program.outputs for scatter in scatters)
-        if scatters and not outputs and stores_of(writer) == [name] and _read_by_none_but(writer, scatters, apart, order):
+        if stores_of(order.kernels[writer]) == [name] and _read_by_none_but(writer, scatters, apart, order):
             order.merge([*apart, writer], build_rows(scatters, update, program, is_stored, volatile))
     arrays = {name: program.type_of(name) for name in (*program.sources, *program.constants, *sorted(wanted))}
     return Schedule(program.name, [*order.sorted(), *copies], arrays, aliases)
@@ -182,10 +184,10 @@ def _is(operand: Operand, tensor: str, reader: Equation) -> bool:
     return isinstance(operand, Load) and operand.tensor == tensor and is_whole(operand, reader)
 
 
-def _read_by_none_but(writer: Kernel, scatters: list[Equation], apart: list[Kernel], order: _Order) -> bool:
+def _read_by_none_but(writer: int, scatters: list[Equation], apart: list[int], order: _Order) -> bool:
     """Whether ``writer`` alone reads the scatters, and no other kernel must run between them and it."""
-    readers = {id(kernel) for scatter in scatters for kernel in order.readers.get(scatter.name, ())}
-    return readers - {id(kernel) for kernel in apart} == {id(writer)} and not order.between([*apart, writer])
+    readers = {number for scatter in scatters for number in order.readers.get(scatter.name, ())}
+    return readers - set(apart) == {writer} and not order.between([*apart, writer])
 
 
 def stores_of(kernel: Kernel) -> list[str]:
@@ -231,43 +233,60 @@ def _checks(program: Program) -> list[CheckKernel]:
     return checks
 
 
-def _elementwise(kernel: Kernel, parameter: str, name: str) -> bool:
-    """Whether ``kernel``, which stores the new value ``name``, may store it over the old one.
+def _elementwise(kernel: Kernel, updates: Mapping[str, str]) -> set[str]:
+    """The parameters whose new value (``updates`` names it), which ``kernel`` stores, it may store over the old one.
 
     A read of the old value is harmless in the line of loops that stores the same element, or in one that is over by then;
     rounds are over for what comes after them, not for the next stage of the same round.
     """
-    if parameter not in reads_of(kernel):
-        return True
-    if any(parameter in _picked(scalar) for scalar in scalars_of(kernel)):
-        return False
-    if any(parameter in picks_of(line.index) for line in lines_of(kernel) if isinstance(line, Store)):
-        return False
+    harmless = set(updates) - set(reads_of(kernel))
+    scalars = list(scalars_of(kernel))
+    apart = {name for scalar in scalars for name in _picked(scalar)}
+    apart.update(name for line in lines_of(kernel) if isinstance(line, Store) for name in picks_of(line.index))
     if isinstance(kernel, ContractKernel):
-        operands = {s for operand in (kernel.left, kernel.right) for s in _closure(operand.scalar)}
-        if any(scalar.tensor == parameter for scalar in operands):
-            return False
+        apart.update(s.tensor for operand in (kernel.left, kernel.right) for s in _closure(operand.scalar))
         places = [(True, kernel.epilogue)]
     elif isinstance(kernel, LoopKernel):
         stages = [(bool(kernel.outer), s) for s in kernel.stages] + [(False, s) for s in kernel.final]
         places = [(repeated, [*s.before, *s.body, *s.after]) for repeated, s in stages]
         places.insert(len(kernel.stages), (False, kernel.after))
     else:
-        return False
-    seen: list[tuple[bool, Index]] = []  # reads before the store, and whether their rounds go on
-    for place, (repeated, lines) in enumerate(places):
-        roots = [root for line in lines for root in roots_of(line)]
-        reads = [s.index for root in roots for s in _closure(root) if s.op == "load" and s.tensor == parameter]
-        stored = next((line.index for line in lines if isinstance(line, Store) and line.tensor == name), None)
-        if stored is None:
-            seen += [(repeated, index) for index in reads]
-            continue
-        later = [root for _, rest in places[place + 1 :] for line in rest for root in roots_of(line)]
-        if any(s.op == "load" and s.tensor == parameter for root in later for s in _closure(root)):
-            return False
-        same_rounds = [index for going_on, index in seen if repeated and going_on]
-        return all(index == stored for index in (*reads, *same_rounds))
-    return False  # a running result over the rounds: it is not complete while the old value is read
+        return harmless
+    loads: dict[str, list[Scalar]] = {}
+    users: dict[Scalar, list[Scalar]] = {}
+    for scalar in scalars:
+        if scalar.op == "load":
+            loads.setdefault(scalar.tensor, []).append(scalar)
+        for arg in scalar.args:
+            users.setdefault(arg, []).append(scalar)
+    roots: dict[Scalar, set[int]] = {}
+    stores: dict[str, tuple[int, Index]] = {}
+    for place, (_, lines) in enumerate(places):
+        for line in lines:
+            for root in roots_of(line):
+                roots.setdefault(root, set()).add(place)
+            if isinstance(line, Store):
+                stores.setdefault(line.tensor, (place, line.index))
+
+    def spares(load: Scalar, place: int, stored: Index) -> bool:
+        """Whether a store in ``place`` leaves alone what ``load`` reads, wherever that is used."""
+        stack, seen = [load], {load}
+        while stack:
+            scalar = stack.pop()
+            for used in roots.get(scalar, ()):
+                together = used == place or (places[used][0] and places[place][0])
+                if used > place or (together and load.index != stored):
+                    return False
+            for user in users.get(scalar, ()):
+                if user not in seen:
+                    seen.add(user)
+                    stack.append(user)
+        return True
+
+    for parameter, name in updates.items():  # a running result is in no place: it is not complete while the old value is read
+        if parameter not in apart and name in stores and all(spares(load, *stores[name]) for load in loads.get(parameter, ())):
+            harmless.add(parameter)
+    return harmless
 
 
 def _closure(root: Scalar) -> set[Scalar]:
@@ -287,78 +306,104 @@ def _picked(scalar: Scalar) -> set[str]:
 
 
 class _Order:
-    """Kernels, who writes and who reads a tensor, and what must come before what."""
+    """Kernels by number, who writes and who reads a tensor, and what must come before what.
+
+    ``rank`` is an order that keeps all of it, changed where an edge asks for it (as Pearce and Kelly do): from one kernel to
+    another lead only kernels ranked between them.
+    """
 
     def __init__(self, kernels: list[Kernel]) -> None:
-        self.kernels = kernels
-        self.after: dict[int, list[int]] = {id(kernel): [] for kernel in kernels}
-        self.writer = {name: kernel for kernel in kernels for name in stores_of(kernel)}
-        self.readers: dict[str, list[Kernel]] = {}
-        for kernel in kernels:
-            for name in reads_of(kernel):
-                self.readers.setdefault(name, []).append(kernel)
-                if name in self.writer and self.writer[name] is not kernel:
-                    self.add(self.writer[name], kernel)
+        self.kernels = dict(enumerate(kernels))
+        self.rank = {number: number for number in self.kernels}
+        self.before: dict[int, set[int]] = {number: set() for number in self.kernels}
+        self.after: dict[int, set[int]] = {number: set() for number in self.kernels}
+        self.writer = {name: number for number, kernel in self.kernels.items() for name in stores_of(kernel)}
+        self.reads: dict[int, list[str]] = {}
+        self.readers: dict[str, set[int]] = {}
+        for number in self.kernels:
+            self.look(number)
+            for name in self.reads[number]:
+                if self.writer.get(name, number) != number:
+                    self.add(self.writer[name], number)
 
-    def look_again(self, kernel: Kernel) -> None:
-        """After ``kernel`` has lost lines: it may read less."""
-        for readers in self.readers.values():
-            readers[:] = [reader for reader in readers if reader is not kernel]
-        for name in reads_of(kernel):
-            self.readers.setdefault(name, []).append(kernel)
+    def look(self, number: int) -> None:
+        """See what a kernel reads: less, once it has lost lines."""
+        for name in self.reads.get(number, ()):
+            self.readers[name].discard(number)
+        self.reads[number] = reads_of(self.kernels[number])
+        for name in self.reads[number]:
+            self.readers.setdefault(name, set()).add(number)
 
-    def add(self, first: Kernel, then: Kernel) -> None:
-        self.after[id(first)].append(id(then))
+    def add(self, first: int, then: int) -> None:
+        self.after[first].add(then)
+        self.before[then].add(first)
+        low, high = self.rank[then], self.rank[first]
+        if low < high:
+            moved = []
+            for end, edges in ((first, self.before), (then, self.after)):
+                moved += sorted(self.reach(end, edges, low, high), key=self.rank.__getitem__)
+            self.rank.update(zip(moved, sorted(self.rank[number] for number in moved), strict=True))
 
-    def leads(self, first: Kernel, then: Kernel) -> bool:
-        """Whether ``then`` must come after ``first``, directly or not."""
-        stack, seen = [id(first)], {id(first)}
+    def reach(self, number: int, edges: dict[int, set[int]], low: int, high: int) -> set[int]:
+        """A kernel and all that edges lead to from it within these ranks."""
+        stack, seen = [number], {number}
         while stack:
-            for other in self.after[stack.pop()]:
-                if other == id(then):
-                    return True
-                if other not in seen:
+            for other in edges[stack.pop()]:
+                if other not in seen and low <= self.rank[other] <= high:
                     seen.add(other)
                     stack.append(other)
-        return False
+        return seen
 
-    def between(self, several: list[Kernel]) -> bool:
+    def leads(self, first: int, then: int) -> bool:
+        """Whether ``then`` must come after ``first``, directly or not."""
+        low, high = self.rank[first], self.rank[then]
+        return low < high and then in self.reach(first, self.after, low, high)
+
+    def put_early(self, check: int) -> None:
+        """Before every kernel that is not a check and need not come before it."""
+        leading = self.reach(check, self.before, 0, self.rank[check])
+        kernels = {number for number, kernel in self.kernels.items() if not isinstance(kernel, CheckKernel)} - leading
+        for number in sorted(kernels, key=self.rank.__getitem__):
+            if kernels.isdisjoint(self.before[number]):
+                self.add(check, number)
+
+    def between(self, several: list[int]) -> bool:
         """Whether another kernel must come after one of these and before one of these."""
-        ids = {id(kernel) for kernel in several}
-        after = {other for kernel in several for other in self.after[id(kernel)]} - ids
-        others = [kernel for kernel in self.kernels if id(kernel) in after]
-        return any(self.leads(other, kernel) for other in others for kernel in several)
+        after = {other for number in several for other in self.after[number]} - set(several)
+        return any(self.leads(other, number) for other in after for number in several)
 
-    def merge(self, several: list[Kernel], one: Kernel) -> None:
+    def merge(self, several: list[int], one: Kernel) -> None:
         """Put ``one`` in place of several kernels, the last of which is the last."""
-        gone = {id(kernel) for kernel in several}
-        kept = [one if kernel is several[-1] else kernel for kernel in self.kernels]
-        self.kernels = [kernel for kernel in kept if id(kernel) not in gone]
-        self.writer |= dict.fromkeys(stores_of(one), one)
-        for readers in self.readers.values():
-            readers[:] = [reader for reader in readers if id(reader) not in gone]
-        self.look_again(one)
-        followers = [other for kernel in several for other in self.after.pop(id(kernel))]
-        self.after[id(one)] = [other for other in followers if other not in gone]
-        for each in self.after.values():
-            each[:] = [id(one) if other in gone else other for other in each]
+        *gone, last = several
+        for number in gone:
+            for name in self.reads.pop(number):
+                self.readers[name].discard(number)
+            before, after = self.before.pop(number), self.after.pop(number)
+            for other in before:
+                self.after[other].discard(number)
+            for other in after:
+                self.before[other].discard(number)
+            for other in before.difference(several):
+                self.add(other, last)
+            for other in after.difference(several):
+                self.add(last, other)
+            del self.kernels[number], self.rank[number]
+        self.kernels[last] = one
+        self.writer |= dict.fromkeys(stores_of(one), last)
+        self.look(last)
 
     def sorted(self) -> list[Kernel]:
         """An order that keeps all of it, as close to the given one as can be."""
-        missing = {id(kernel): 0 for kernel in self.kernels}
-        for followers in self.after.values():
-            for follower in followers:
-                missing[follower] += 1
-        place = {id(kernel): number for number, kernel in enumerate(self.kernels)}
-        ready = [place[key] for key, count in missing.items() if count == 0]
+        missing = {number: len(before) for number, before in self.before.items()}
+        ready = [number for number, count in missing.items() if count == 0]
         heapq.heapify(ready)
         order: list[Kernel] = []
         while ready:
-            kernel = self.kernels[heapq.heappop(ready)]
-            order.append(kernel)
-            for follower in self.after[id(kernel)]:
+            number = heapq.heappop(ready)
+            order.append(self.kernels[number])
+            for follower in self.after[number]:
                 missing[follower] -= 1
                 if missing[follower] == 0:
-                    heapq.heappush(ready, place[follower])
+                    heapq.heappush(ready, follower)
         assert len(order) == len(self.kernels), "kernels wait for each other"
         return order
