@@ -42,9 +42,9 @@ LOCAL_NAMES = frozenset((
 # What a first-level TLB reaches: 64 pages. A tile that walks down a longer column misses it at every step.
 TLB_BYTES = 64 * 4096
 
-# Rows of B so far apart are not fetched ahead by the hardware; a register tile does it for the next panel, unless its
-# loop is over before anything could arrive.
-PAGE_BYTES = 4096
+# Rows of B so far apart, two to a page, are not fetched ahead by the hardware; a register tile does it for the next
+# panel, unless its loop is over before anything could arrive.
+FAR_ROW_BYTES = 2048
 LATENCY_IN_K = 32
 
 # The first-level cache, by sets of 64-byte lines; a column of A whose rows meet in too few sets is copied in blocks.
@@ -392,7 +392,7 @@ def choose_tiling(
         a_offset = shared.take(a_elements) if a_shared else own.take(a_elements)
     sums_offset = own.take(mc * width) if blocked_k else 0
 
-    far_rows = not pack_b and panels > 1 and b.row_stride * size >= PAGE_BYTES and k > LATENCY_IN_K
+    far_rows = not pack_b and panels > 1 and b.row_stride * size >= FAR_ROW_BYTES and k > LATENCY_IN_K
 
     return Tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
