@@ -446,13 +446,14 @@ def prepared(case, emitted, folder):
 @needs_compiler
 @pytest.mark.parametrize("kind", sorted(COMPILERS))
 def test_sanitizers_and_numbers(cases, tmp_path, kind):
-    """gcc builds the plain C, clang (or gcc, where it is alone) the vectors of this machine."""
+    """gcc builds the plain C, clang (or gcc, where it is alone) the vectors of each width that this machine has."""
     sanitize = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     (tmp_path / "probe.c").write_text("int main(void) { return 0; }\n")
     if run([COMPILERS[kind], *sanitize, "-o", "probe", "probe.c"], tmp_path) or run(["./probe"], tmp_path):
         pytest.skip(f"{kind} has no sanitizers here")
     builds, runs, folders = [], [], []
-    widths = {0} if kind == "gcc" and len(COMPILERS) > 1 else {NATIVE} if kind == "clang" else {0, NATIVE}
+    vectors = {width for width in (16, 32, 64) if width <= NATIVE}
+    widths = {0} if kind == "gcc" and len(COMPILERS) > 1 else vectors if kind == "clang" else {0} | vectors
     for width in sorted(widths):
         for name, case in cases.items():
             emitted = case.emitted(width)
