@@ -10,16 +10,17 @@ import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import vecmath
-from graphc.ir import Array
+from graphc.ir import REGISTRY, Array
 from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Index, Pick, Var
+from graphc.ops.pointwise import COSTLY, Pointwise
 from graphc.plan import Plan, Span, aligned, plan
 from graphc.program import KernelReport
 from graphc.schedule import tiling
@@ -152,6 +153,9 @@ class StageView:
     after: list[str]
     row_sums: list[str] = field(default_factory=list)
     dots: list[str] = field(default_factory=list)
+    abreast: list[str] = field(default_factory=list)
+    flat: str = ""
+    flat_extent: int = 0
     columns: list[dict[str, str]] = field(default_factory=list)
     columns_at_once: int = 0
 
@@ -337,6 +341,8 @@ class _Emitter:
                 *stage.after,
                 *stage.row_sums,
                 *stage.dots,
+                *stage.abreast,
+                stage.flat,
             ]
         if f.contraction is not None:
             lines += f.contraction.epilogue
@@ -575,6 +581,8 @@ class _Emitter:
         spell.some_columns = {a.name: spell.local(a, "_some") for a in columns}
         spell.strip = stage.lanes > 1
         spell.by_rows = {a.name for a in stage.accumulators if not dots and self.added_by_rows(a, kernel, stage)}
+        spell.abreast = {a.name for a in stage.accumulators if self.abreast(stage, kernel)}
+        flat = self.flat(stage, kernel)
         rows = [a for a in stage.accumulators if a.name in spell.by_rows]
         private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
         shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
@@ -588,18 +596,45 @@ class _Emitter:
             start=[text for a in stage.accumulators for text in spell.declare(a)],
             opened=[text for a in stage.accumulators for text in spell.open(a)],
             closed=[text for a in stage.accumulators for text in spell.close(a)],
-            body=[spell.line(line) for line in stage.body],
+            body=[spell.line(line) for line in (*stage.body[:-1], flat or stage.body[-1])] if stage.body else [],
             finish=[text for a in stage.accumulators for text in spell.finish(a)],
             after=[spell.line(line) for line in stage.after],
             row_sums=[spell.row_sums(a) for a in rows],
             dots=dots,
+            abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in stage.accumulators if a.name in spell.abreast],
             columns_at_once=64 // max((a.dtype.itemsize for a in columns), default=64),
         )
         view.columns = [
             {"ctype": a.dtype.ctype, "some": spell.some_columns[a.name], "all": spell.columns(a)} for a in columns
         ]
-        spell.strip, spell.shared, spell.some_columns, spell.by_rows = False, shared, {}, set()
+        if flat:
+            view.flat, view.flat_extent = spell.flat(stage.body[-1]), stage.loops[0][1]
+        spell.strip, spell.shared, spell.some_columns, spell.by_rows, spell.abreast = False, shared, {}, set(), set()
         return view
+
+    @staticmethod
+    def abreast(stage: Stage, kernel: LoopKernel) -> bool:
+        """Whether the rounds of a strip go side by side through short rows whose largest or smallest they look for: one alone
+        waits for each comparison."""
+        plain = len(stage.loops) == stage.reduced == stage.lanes == 1 and not (stage.before or stage.after)
+        found = all(a.kind in ("max", "min") and a.name in kernel.handed for a in stage.accumulators)
+        return bool(kernel.strip and stage.accumulators) and plain and found and not any(isinstance(x, Store) for x in stage.body)
+
+    @staticmethod
+    def flat(stage: Stage, kernel: LoopKernel) -> Store | None:
+        """What a stage stores instead, where the last thing done to short rows of a buffer is a dear function of one value: that
+        is left to one loop over the rows of all rounds of a strip, which fills its vectors."""
+        last = stage.body[-1] if stage.body else None
+        if not kernel.strip or len(stage.loops) != 1 or not isinstance(last, Store) or last.tensor not in kernel.buffers:
+            return None
+        (axis, extent), scalar = stage.loops[0], last.scalar
+        op = REGISTRY.get(scalar.op)
+        dear = isinstance(op, Pointwise) and op.cost >= COSTLY and len(scalar.args) == 1 and not scalar.name
+        whole = kernel.buffers[last.tensor].size == extent and last.index == Index.of(axis, extent)
+        alone = not stage.accumulators and not any(isinstance(line, Store | Accumulate) for line in stage.body[:-1])
+        if not (dear and whole and alone and extent < SHORT_ROW and extent % 16 and scalar.args[0].dtype is scalar.dtype):
+            return None
+        return Store(last.tensor, last.index, scalar.args[0])
 
     @staticmethod
     def one_sum(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
@@ -816,6 +851,7 @@ class _Lines:
         self.speller, self.strip, self.lane, self.shared = speller, False, "", ""
         self.some_columns: dict[str, str] = {}  # running results of columns that a stage keeps in registers
         self.by_rows: set[str] = set()  # sums whose lanes are kept for all rounds of a strip
+        self.abreast: set[str] = set()  # results that all rounds of a strip look for side by side
 
     def local(self, a: Accumulator, suffix: str = "") -> str:
         return self.speller.locals[a.name + suffix]
@@ -853,6 +889,14 @@ class _Lines:
             place = enclosed(self.speller.handed[a.name].partition("[")[2][:-1])
             return [f"{a.dtype.ctype} *const {array} = {self.local(a, '_rows')} + {place} * {a.lanes};", every]
         return [f"{a.dtype.ctype} {array}[{a.lanes}];", every]
+
+    def flat(self, line: Line) -> str:
+        """The function that a line stores, of each element ``e`` of a buffer."""
+        assert isinstance(line, Store)
+        element = f"{self.speller.names[line.tensor]}[e]"
+        self.speller.handed[element] = element
+        value = replace(line.scalar, args=(Scalar("local", line.scalar.args[0].dtype, name=element),))
+        return f"{element} = {self.speller.expression(value)};"
 
     def row_sums(self, a: Accumulator) -> str:
         """The sums of all rounds of a strip; the template knows how many."""
@@ -961,7 +1005,9 @@ class _Lines:
                 "}",
             ))  # fmt: skip
         part = "_part" if a.block else ""
-        if a.name in self.some_columns:
+        if a.name in self.abreast:
+            target = self.speller.local(a.name)
+        elif a.name in self.some_columns:
             target = f"{self.some_columns[a.name]}[lane]"
         elif a.size:
             target = f"{self.columns(a)}[{self.speller.index(line.index)}]"

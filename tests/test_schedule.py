@@ -145,6 +145,24 @@ def test_products_of_rows_have_the_bits_of_their_loops():
         assert helper(matrix * matrix, vector) == loops(matrix, vector)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(8, 2), (37, 10), (100, 15)])
+def test_short_rows_go_side_by_side(shape, dtype):
+    """The maxima of short rows are looked for in all rows of a strip at once, and exp runs through their elements as one loop."""
+    x, labels = gx.input("x", shape, dtype), gx.input("labels", shape[:1], "int32")
+    loss = gx.mean(gx.nn.softmax_cross_entropy(x, labels))
+    f = gx.compile([x, labels], [loss, gx.grad(loss, x)], name="short")
+    assert re.search(r"max\[i.*\] = gx_maxf?\(x\[", f.c_source)
+    assert re.search(r"exp\[e\] = gx_expf?\(exp\[e\]\)", f.c_source)
+    given = np.random.default_rng(0).normal(scale=9, size=shape).astype(dtype), np.arange(shape[0], dtype=np.int32) % shape[1]
+    for got, want in zip(f(*given), gx.evaluate([loss, gx.grad(loss, x)], {"x": given[0], "labels": given[1]}), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-7 if dtype == "float32" else 1e-16)
+    given[0][3, 1] = np.nan
+    value, gradient = f(*given)
+    assert np.isnan(value)
+    assert np.isnan(gradient).all(1).tolist() == [i == 3 for i in range(shape[0])]
+
+
 def test_a_matrix_is_updated_along_its_rows_and_in_place_even_for_a_batch_of_one():
     """The gradient of an example is a column here and a row there: no kernel goes down the columns of a weight, none copies one."""
     X, weights = gx.input("X", (1, 40)), [gx.parameter(f"W{k}", gx.init.he_normal((40, 40), seed=k)) for k in range(3)]
