@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from itertools import count
@@ -258,11 +258,18 @@ def _widens(node: Node) -> bool:
 # --- the back half: from the cache, or written, built and loaded ----------------------------------------------
 def _native(graph: Graph, target: str | None) -> Program:
     """The native program of ``graph``: from the cache if it has been built before, else through all stages."""
-    compiler = toolchain.find_compiler()
-    chosen = toolchain.resolve_target(compiler, target)
+    with _beside(_read_templates) if toolchain.is_new() else nullcontext():
+        compiler = toolchain.find_compiler()
+        chosen = toolchain.resolve_target(compiler, target)
     graph = with_tables(graph)
-    ways = _ways(compiler, chosen)
-    return _load(graph, _built(graph, compiler, chosen), partial(_timed, graph, compiler, chosen), ways)
+    record = _built(graph, compiler, chosen)
+    return _load(graph, record, partial(_timed, graph, compiler, chosen), _ways(compiler, chosen))
+
+
+def _read_templates() -> None:
+    from graphc.emit import read_templates  # all the stages: a start from the cache does without them
+
+    read_templates()
 
 
 @cache
@@ -285,8 +292,8 @@ def _built(
     if found is None:
         with _beside(partial(_ways, compiler, target)):
             emitted = write_c(graph, compiler, target, timed=timed)
-        openmp = emitted.threaded and compiler.openmp is not None
-        library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=target, openmp=openmp)
+            openmp = emitted.threaded and compiler.openmp is not None
+            library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=target, openmp=openmp)
         found = {
             "arena_bytes": emitted.arena_bytes,
             "threaded": emitted.threaded,
@@ -302,7 +309,7 @@ def _built(
 
 @contextmanager
 def _beside(work: Callable[[], object]) -> Iterator[None]:
-    """Has ``work``, mostly a compiler's, done meanwhile; what is wrong with it whoever needs it will hear."""
+    """Has ``work`` done meanwhile; what is wrong with it whoever needs it will hear."""
 
     def quietly() -> None:
         with suppress(GraphcError):

@@ -66,7 +66,7 @@ from graphc.types import FLOAT32, FLOAT64, INT64, CacheError, DType, TensorType
 if TYPE_CHECKING:
     import jinja2
 
-__all__ = ["Emitted", "emit"]
+__all__ = ["Emitted", "emit", "read_templates"]
 
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
@@ -231,6 +231,13 @@ def environment() -> jinja2.Environment:
     )
 
 
+def read_templates() -> None:
+    """Have Jinja read what most programs are made of."""
+    whole = ("program.c", "program.h", "vector.h", "contract.c", "loops.c", "helpers.h", "math.h")
+    for name in (*whole, *(f"math/{file}.h" for file in ("fma", "bits", "exp", "log"))):
+        environment().get_template(f"{name}.j2")
+
+
 class _Emitter:
     def __init__(
         self, schedule: Schedule, inputs: Sequence[tuple[str, TensorType]], parameters: Sequence[tuple[str, TensorType]],
@@ -297,6 +304,7 @@ class _Emitter:
             "transposed": tiling.transposed_dtypes(contractions),
             "upright": tiling.upright_dtypes(contractions),
             "math_used": vector,
+            "math_files": vecmath.files(vector),
             "helpers": helpers,
             "inputs": [self.field(name, False) for name in self.inputs],
             "parameters": [self.field(name, name in self.updated) for name in self.parameters],

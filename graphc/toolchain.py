@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 from graphc.types import CacheError, CompilationError, CompilerNotFoundError, GraphcError
 
 __all__ = [
-    "Compiler", "Target", "build", "cache_directory", "describe", "find_compiler", "recall", "recall_bytes",
+    "Compiler", "Target", "build", "cache_directory", "describe", "find_compiler", "is_new", "recall", "recall_bytes",
     "remember", "remember_bytes", "resolve_target",
 ]  # fmt: skip
 
@@ -579,6 +579,11 @@ def cache_directory() -> Path:
     import platformdirs  # only an installed graphc needs it
 
     return Path(platformdirs.user_cache_dir("graphc", appauthor=False))
+
+
+def is_new() -> bool:
+    """Whether nothing is in the cache yet, so that every question to the compiler is still to be asked."""
+    return not (cache_directory() / "records").exists()
 
 
 def _checkout_build(root: Path) -> Path | None:

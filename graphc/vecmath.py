@@ -1,8 +1,8 @@
-"""Which functions of `templates/math.h.j2` there are, and which others each one calls."""
+"""Which functions of `templates/math.h.j2` there are, which others each one calls, and which file has it."""
 
 from collections.abc import Iterable
 
-__all__ = ["DEPENDS", "closure"]
+__all__ = ["DEPENDS", "closure", "files"]
 
 # In the order in which the template defines them: a function stands after what it calls.
 DEPENDS: dict[str, tuple[str, ...]] = {
@@ -86,6 +86,12 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_polygammaf": ("gx_polygamma",),
 }
 
+# The files of `templates/math/` in order, each with the last of its functions.
+_LAST = {
+    "bits": "gx_bits", "exp": "gx_tanh", "log": "gx_logaddexp", "pow": "gx_pow", "erf": "gx_erfc", "trig": "gx_cos_turns",
+    "arc": "gx_hypot", "hyperbolic": "gx_atanh", "cbrt": "gx_cbrt", "gamma": "gx_polygammaf",
+}  # fmt: skip
+
 
 def closure(names: Iterable[str]) -> list[str]:
     """The named functions and everything they call, callees first.
@@ -103,3 +109,18 @@ def closure(names: Iterable[str]) -> list[str]:
             needed.add(name)
             waiting.extend(DEPENDS[name])
     return [name for name in DEPENDS if name in needed]
+
+
+def files(names: Iterable[str]) -> list[str]:
+    """The files that have the named functions: a program leaves the others unread.
+
+    >>> files(["gx_sigmoidf", "gx_bitsf"])
+    ['bits', 'exp']
+    """
+    order, needed, start, found = list(DEPENDS), set(names), 0, []
+    for file, last in _LAST.items():
+        end = order.index(last) + 1
+        if needed.intersection(order[start:end]):
+            found.append(file)
+        start = end
+    return found

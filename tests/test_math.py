@@ -137,7 +137,8 @@ def environment() -> jinja2.Environment:
 
 def harness(names: list[str]) -> str:
     env = environment()
-    math = env.get_template("math.h.j2").render(used=vecmath.closure(names))
+    used = vecmath.closure(names)
+    math = env.get_template("math.h.j2").render(used=used, files=vecmath.files(used))
     binary = [f"gx_{name}{suffix}" for name in BINARY for suffix in ("f", "")]
     return env.from_string(HARNESS).render(math=math, names=names, binary=binary)
 

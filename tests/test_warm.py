@@ -46,10 +46,13 @@ def test_second_process_starts_from_the_cache(tmp_path):
 def test_templates_are_compiled_once(tmp_path):
     """For another graph in another process Jinja has nothing to parse, but for what was damaged."""
     (first,), (second,) = (run(tmp_path, "1", COUNTED.format(n=n)) for n in (3, 4))
-    assert int(first) > 5
     assert second == "0"
     kept = sorted((tmp_path / "bytes").iterdir())
     assert len(kept) == int(first)
-    kept[0].write_bytes(kept[0].read_bytes()[:-1])
-    kept[1].chmod(0o666)
-    assert run(tmp_path, "1", COUNTED.format(n=5)) == ["2"]
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-1])
+    (damaged,) = run(tmp_path, "1", COUNTED.format(n=5))
+    for file in kept:
+        file.chmod(0o666)
+    (foreign,) = run(tmp_path, "1", COUNTED.format(n=6))
+    assert int(first) >= int(damaged) == int(foreign) > 5  # the first time more are read ahead, beside the questions to the compiler
