@@ -68,6 +68,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Emitted", "emit", "read_templates"]
 
+# Comparisons of indices in C, and their opposites.
+COMPARED = {"less": ("<", ">="), "less_equal": ("<=", ">"), "greater": (">", "<="), "greater_equal": (">=", "<")}
+
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
 # Rows up to this length are sorted by counting what comes before each element, longer ones by digits.
@@ -761,7 +764,32 @@ class _Emitter:
             threads="threads" if chosen.parallel else "1",
             flipped=kernel.flipped,
             fetched=self.fetched(kernel) if chosen.panels > 1 and not kernel.flipped else (),
+            seen=self.seen(kernel, chosen) if not (kernel.flipped or chosen.plain or chosen.blocked_k) else "",
         )
+
+    def seen(self, kernel: ContractKernel, chosen: tiling.Tiling) -> str:
+        """Where the epilogue takes the sums under a condition on i and j alone, such as a causal mask: whether it can hold in
+        the tile at i0, j0, which its corner tells. Else nothing."""
+        (line, *more) = kernel.epilogue
+        if more or not isinstance(line, Store) or line.scalar.op != "where":
+            return ""
+        test, kept, other = line.scalar.args
+        sums = [any(s.op == "local" and s.name == kernel.result for s in self.walk(side)) for side in (kept, other)]
+        if test.op not in COMPARED or any(side.op != "index" for side in test.args) or all(sums):
+            return ""
+        sign, opposite = COMPARED[test.op]
+        sign = sign if sums[0] else opposite
+        left, right = (side.index for side in test.args)
+        corner = {}
+        i, j = len(kernel.batch), len(kernel.batch) + 1
+        for axis, first, extent in ((i, "i0", chosen.mr), (j, "j0" if chosen.panels > 1 else "0", chosen.width)):
+            slopes = left.factor(axis), right.factor(axis)
+            if slopes[0] is None or slopes[1] is None:
+                return ""
+            last = (slopes[0] > slopes[1]) == (sign[0] == ">")
+            corner[axis] = f"({first} + {extent - 1})" if last else first
+        speller = ScalarSpeller(self.names, self.types, {**self.axes_of(kernel), **corner}, self.by_value)
+        return f"{speller.index(left)} {sign} {speller.index(right)}"
 
     def fetched(self, kernel: ContractKernel) -> tuple[str, ...]:
         """Where the epilogue reads and writes rows of tensors that the first cache does not hold."""

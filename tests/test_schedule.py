@@ -276,3 +276,21 @@ def test_attention_is_its_six_products_and_a_pass_between_them():
     assert kinds.count("ContractKernel") == 6
     assert kinds.count("LoopKernel") == 3
     assert len(kinds) == 9
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (37, 53), (90, 8), (40, 200)])
+@pytest.mark.parametrize(
+    "mask", [lambda i, j, s: gx.where(i >= j, s / 2, -np.inf), lambda i, j, s: gx.where(j < i, 7.0, s)]
+)  # fmt: skip
+def test_tiles_hidden_by_a_mask_are_not_multiplied(shape, mask):
+    rows, columns = shape
+    a, b = gx.input("a", (3, rows, 20)), gx.input("b", (3, 20, columns))
+    i, j = gx.reshape(gx.arange(rows), (rows, 1)), gx.reshape(gx.arange(columns), (1, columns))
+    product = a @ b
+    masked = gx.compile([a, b], mask(i, j, product))
+    assert "takes none of its sums" in masked.c_source
+    rng = np.random.default_rng(0)
+    feeds = rng.normal(size=a.shape).astype(np.float32), rng.normal(size=b.shape).astype(np.float32)
+    whole = gx.compile([a, b], [mask(i, j, product), product])  # stores every sum, so it needs them all
+    assert "takes none of its sums" not in whole.c_source
+    np.testing.assert_array_equal(masked(*feeds), whole(*feeds)[0])

@@ -213,6 +213,7 @@ class Contraction:
     workspace: str = ""  # C expression: 64-byte aligned, tiling.workspace_bytes long
     threads: str = "1"  # C expression: how many threads may run, at least 1
     flipped: bool = False  # the epilogue stores neighbours along i
+    seen: str = ""  # C condition: the epilogue takes any sum of the tile at i0, j0; empty: it always does
     fetched: tuple[str, ...] = ()  # elements in row i, column j0, from which the epilogue reads or writes a row
 
     @property
