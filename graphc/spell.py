@@ -40,27 +40,66 @@ linux unix i386 float_t double_t wchar_t char8_t char16_t char32_t""".split()
 _OURS = """args now arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last
 parts part ok
 floor floorf ceil ceilf trunc truncf rint rintf fmod fmodf copysign copysignf""".split()
-# The functions of the C library: good names for variables, but not for a function.
-_LIBRARY = (
+# What the headers of the C library declare to a program that asks for no standard, POSIX included: good names for variables,
+# but not for a function. Those of <math.h> come in three precisions.
+_LIBRARY = frozenset(
     [
         name + suffix
         for suffix in ("", "f", "l")
-        for name in """acos acosh asin asinh atan atan2 atanh cabs cacos
-cacosh carg casin casinh catan catanh cbrt ccos ccosh ceil cexp cimag clog conj copysign cos cosh cpow cproj creal csin
-csinh csqrt ctan ctanh erf erfc exp exp2 expm1 fabs fdim floor fma fmax fmin fmod frexp hypot ilogb ldexp lgamma llrint
-llround log log10 log1p log2 logb lrint lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint round
-scalbln scalbn sin sinh sqrt tan tanh tgamma trunc""".split()
+        for name in """
+acos acosh asin asinh atan atan2 atanh cabs cacos cacosh carg casin casinh catan catanh cbrt ccos ccosh ceil cexp cimag
+clog conj copysign cos cosh cpow cproj creal csin csinh csqrt ctan ctanh drem erf erfc exp exp2 expm1 fabs fdim finite
+floor fma fmax fmin fmod frexp gamma hypot ilogb j1 jn ldexp lgamma llrint llround log log10 log1p log2 logb lrint
+lround modf nan nearbyint nextafter nexttoward pow remainder remquo rint round scalb scalbln scalbn significand sin sinh
+sqrt tan tanh tgamma trunc y0 y1 yn
+""".split()
     ]
-    + """fpclassify isgreater isgreaterequal isless islessequal
-islessgreater isnormal isunordered abort abs atexit atof atoi atol atoll bsearch calloc div exit free getenv labs ldiv
-llabs lldiv malloc mblen mbstowcs mbtowc qsort rand realloc srand strtod strtof strtol strtold strtoll strtoul strtoull
-system wcstombs wctomb memchr memcmp memcpy memmove memset strcat strchr strcmp strcoll strcpy strcspn strerror strlen
-strncat strncmp strncpy strpbrk strrchr strspn strstr strtok strxfrm clearerr fclose feof ferror fflush fgetc fgetpos
-fgets fopen fprintf fputc fputs fread freopen fscanf fseek fsetpos ftell fwrite getc getchar gets perror printf putc
-putchar puts remove rename rewind scanf setbuf setvbuf snprintf sprintf sscanf tmpfile tmpnam ungetc vfprintf vfscanf
-vprintf vscanf vsnprintf vsprintf vsscanf isalnum isalpha isblank iscntrl isdigit isgraph islower isprint ispunct isspace
-isupper isxdigit tolower toupper asctime clock ctime difftime gmtime localtime mktime strftime time raise signal longjmp
-setjmp imaxabs imaxdiv strtoimax strtoumax""".split()
+    + """
+_exit a64l abort abs access acct alarm aligned_alloc arc4random arc4random_buf arc4random_uniform asctime asctime_r
+at_quick_exit atexit atof atoi atol atoll bcmp bcopy be16toh be32toh be64toh BIG_ENDIAN blkcnt_t blksize_t brk bsearch
+BUFSIZ BYTE_ORDER bzero caddr_t calloc chdir chown chroot clearenv clearerr clearerr_unlocked clock CLOCK_BOOTTIME
+CLOCK_BOOTTIME_ALARM clock_getcpuclockid clock_getres clock_gettime CLOCK_MONOTONIC CLOCK_MONOTONIC_COARSE
+CLOCK_MONOTONIC_RAW clock_nanosleep CLOCK_PROCESS_CPUTIME_ID CLOCK_REALTIME CLOCK_REALTIME_ALARM CLOCK_REALTIME_COARSE
+clock_settime clock_t CLOCK_TAI CLOCK_THREAD_CPUTIME_ID clockid_t CLOCKS_PER_SEC close closefrom confstr creat crypt
+ctermid ctime ctime_r daddr_t daemon daylight dev_t difftime div div_t dprintf drand48 drand48_r dup dup2 dysize ecvt
+ecvt_r endusershell EOF erand48 erand48_r execl execle execlp execv execve execvp exit EXIT_FAILURE EXIT_SUCCESS
+explicit_bzero F_LOCK F_OK F_TEST F_TLOCK F_ULOCK faccessat fchdir fchown fchownat fclose fcntl fcvt fcvt_r FD_CLR
+FD_ISSET fd_mask FD_SET fd_set FD_SETSIZE FD_ZERO fdatasync fdopen feof feof_unlocked ferror ferror_unlocked fexecve
+fflush fflush_unlocked ffs ffsl ffsll fgetc fgetc_unlocked fgetpos fgets FILE FILENAME_MAX fileno fileno_unlocked
+flockfile fmemopen fopen FOPEN_MAX fork fpathconf fpclassify fpos_t fprintf fputc fputc_unlocked fputs fread
+fread_unlocked free freopen fsblkcnt_t fscanf fseek fseeko fsetpos fsfilcnt_t fsid_t fsync ftell ftello ftruncate
+ftrylockfile funlockfile fwrite fwrite_unlocked gcvt getc getc_unlocked getchar getchar_unlocked getcwd getdelim
+getdomainname getdtablesize getegid getentropy getenv geteuid getgid getgroups gethostid gethostname getline getloadavg
+getlogin getlogin_r getopt getpagesize getpass getpgid getpgrp getpid getppid gets getsid getsubopt getuid getusershell
+getw getwd gid_t gmtime gmtime_r htobe16 htobe32 htobe64 htole16 htole32 htole64 id_t imaxabs imaxdiv index initstate
+initstate_r ino_t isalnum isalpha isatty isblank iscntrl isdigit isgraph isgreater isgreaterequal isinff isinfl isless
+islessequal islessgreater islower isnanf isnanl isnormal isprint ispunct isspace isunordered isupper isxdigit j0 j0f j0l
+jrand48 jrand48_r key_t l64a L_ctermid L_INCR L_SET L_tmpnam L_XTND labs lchown lcong48 lcong48_r ldiv ldiv_t le16toh
+le32toh le64toh lgamma_r lgammaf_r lgammal_r link linkat LITTLE_ENDIAN llabs lldiv lldiv_t locale_t localtime
+localtime_r lockf loff_t longjmp lrand48 lrand48_r lseek malloc math_errhandling mblen mbstowcs mbtowc memccpy memchr
+memcmp memcpy memmove memset memset_explicit mkdtemp mkstemp mkstemps mktemp mktime mode_t mrand48 mrand48_r nanosleep
+NFDBITS nice nlink_t nrand48 nrand48_r off_t on_exit open open_memstream openat optarg opterr optind optopt P_tmpdir
+pathconf pause pclose PDP_ENDIAN perror pid_t pipe popen posix_fadvise posix_fallocate posix_memalign pread printf
+profil pselect pthread_attr_t pthread_barrier_t pthread_barrierattr_t pthread_cond_t pthread_condattr_t pthread_key_t
+pthread_mutex_t pthread_mutexattr_t pthread_once_t pthread_rwlock_t pthread_rwlockattr_t pthread_spinlock_t pthread_t
+putc putc_unlocked putchar putchar_unlocked putenv puts putw pwrite qecvt qecvt_r qfcvt qfcvt_r qgcvt qsort quad_t
+quick_exit R_OK raise rand RAND_MAX rand_r random random_r read readlink readlinkat realloc reallocarray realpath
+register_t remove rename renameat revoke rewind rindex rmdir rpmatch sbrk scanf seed48 seed48_r SEEK_CUR SEEK_END
+SEEK_SET select setbuf setbuffer setdomainname setegid setenv seteuid setgid sethostid sethostname setjmp setlinebuf
+setlogin setpgid setpgrp setregid setreuid setsid setstate setstate_r setuid setusershell setvbuf SIG_ATOMIC_MAX
+SIG_ATOMIC_MIN signal signgam sigset_t sleep snprintf socklen_t sprintf srand srand48 srand48_r srandom srandom_r sscanf
+ssize_t stderr STDERR_FILENO stdin STDIN_FILENO stdout STDOUT_FILENO stpcpy stpncpy strcasecmp strcasecmp_l strcat
+strchr strcmp strcoll strcoll_l strcpy strcspn strdup strerror strerror_l strerror_r strfromd strfromf strfroml strftime
+strftime_l strlcat strlcpy strlen strncasecmp strncasecmp_l strncat strncmp strncpy strndup strnlen strpbrk strrchr
+strsep strsignal strspn strstr strtod strtof strtoimax strtok strtok_r strtol strtold strtoll strtoq strtoul strtoull
+strtoumax strtouq strxfrm strxfrm_l suseconds_t symlink symlinkat sync syscall sysconf system tcgetpgrp tcsetpgrp
+tempnam time time_t TIME_UTC timegm timelocal TIMER_ABSTIME timer_create timer_delete timer_getoverrun timer_gettime
+timer_settime timer_t timespec_get timezone TMP_MAX tmpfile tmpnam tmpnam_r tolower toupper truncate ttyname ttyname_r
+ttyslot tzname tzset u_char u_int u_int16_t u_int32_t u_int64_t u_int8_t u_long u_quad_t u_short ualarm uid_t uint ulong
+ungetc unlink unlinkat unsetenv useconds_t ushort usleep va_list valloc vdprintf vfork vfprintf vfscanf vhangup vprintf
+vscanf vsnprintf vsprintf vsscanf W_OK WCHAR_MAX WCHAR_MIN WCONTINUED wcstombs wctomb WEXITED WEXITSTATUS WIFCONTINUED
+WIFEXITED WIFSIGNALED WIFSTOPPED WINT_MAX WINT_MIN WNOHANG WNOWAIT write WSTOPPED WSTOPSIG WTERMSIG WUNTRACED X_OK
+""".split()
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import stat
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import pytest
 
 import graphc as gx
 from graphc import toolchain
+from graphc.spell import function_name
+from graphc.toolchain import find_compiler
 from graphc.types import (
     CacheError,
     CompilationError,
@@ -201,6 +205,25 @@ def test_function_names_simply_work(name):
     f = gx.compile([x], gx.exp(x), name=name)
     assert f(0.0) == 1.0
     assert f.run(2, x=np.zeros(2, "f")).tolist() == [1.0, 1.0]
+
+
+HEADERS = "".join(f"#include <{name}.h>\n" for name in ("math", "string", "stdint", "stdlib", "stdio", "time", "unistd"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library declares other names")
+def test_no_function_is_named_like_what_headers_declare():
+    """Of all names in the headers, and the macros, each is declared as a function of ours would be."""
+
+    def ran(text, *flags):
+        command = [*find_compiler().argv, *flags, "-x", "c", "-"]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+    names = set(re.findall(r"\b[A-Za-z_]\w*", ran(HEADERS, "-E", "-P").stdout))
+    names |= set(re.findall(r"#define (\w+)", ran(HEADERS, "-E", "-dM").stdout))
+    assert {"printf", "y0", "random", "EOF"} <= names
+    free = sorted({function_name(name) for name in names})
+    said = ran(f"{HEADERS}struct args;\n" + "".join(f"int {name}(const struct args *);\n" for name in free), "-fsyntax-only")
+    assert said.returncode == 0, said.stderr
 
 
 # --- compilers and caches -------------------------------------------------------------------------------
