@@ -7,7 +7,7 @@ there anyway, else to a row buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -204,7 +204,7 @@ class _Loops:
             name for member in self.ordered for name in (member.equation.name, *(r.tensor for r in member.loads))
         }
         in_registers = {name for name in self.members if name not in self.wanted and not self.needs_buffer(name)}
-        self.namer = Namer(arrays - in_registers, self.volatile, self.body.rounds)
+        self.namer = Namer([arrays - in_registers], self.volatile, self.body.rounds)
         for part, stages in (("row", kernel.stages), ("after", kernel.final)):
             for number, stage in enumerate(stages):
                 self.body.own.clear()
@@ -502,26 +502,30 @@ _LARGEST_EXPRESSION = 6  # operations in one C expression; what is longer is cut
 class Namer:
     """Gives names to the values that are used twice or belong to an outer depth; all others are written in place.
 
-    taken: names of arrays, which no value may have. volatile: parameters that are updated; their old value is read
+    arrays: their names, which no value may have. volatile: parameters that are updated; their old value is read
     into a name before anything is stored. A load that is guarded stays inside of its guard; one that is
     chosen by a ``where`` is read before it, for vectors read it either way and gcc 12 miscompiles a sum in lanes of
     ``c ? a[i] : 0`` (tests/test_schedule.py keeps the case).
     """
 
-    def __init__(self, taken: set[str], volatile: set[str], rounds: frozenset[int]) -> None:
-        self.taken, self.volatile, self.rounds = set(taken), volatile, rounds
+    def __init__(self, arrays: Sequence[Collection[str]], volatile: set[str], rounds: frozenset[int]) -> None:
+        self.arrays, self.volatile, self.rounds = arrays, volatile, rounds
+        self.given: set[str] = set()
 
     def fresh(self, stem: str, variables: frozenset[int] = frozenset()) -> str:
         """``stem``, or with the loop variables it depends on, or a number, where that is taken."""
         name = stem
-        if name in self.taken:
+        if self.is_taken(name):
             name = f"{stem}_{''.join(axis_name(axis) for axis in sorted(variables)) or 'value'}"
         number = 1
-        while name in self.taken:
+        while self.is_taken(name):
             number += 1
             name = f"{stem}_{number}"
-        self.taken.add(name)
+        self.given.add(name)
         return name
+
+    def is_taken(self, name: str) -> bool:
+        return name in self.given or any(name in names for names in self.arrays)
 
     def depth(self, scalar: Scalar) -> int:
         """0: may be computed before the stage; 1: in its innermost loop."""
@@ -630,7 +634,7 @@ def build_contraction(
     for operand in (left, right):
         scalar = body.of(operand.substitute(values))
         packing = Stage(everywhere, body=[Store("", Index(), scalar)])
-        Namer(set(program.sources) | wanted, set(), frozenset()).finish([packing])
+        Namer([program.sources, wanted], set(), frozenset()).finish([packing])
         names = [line for line in (*packing.before, *packing.body) if isinstance(line, Let)]
         sides.append(Operand(tuple(names), scalar))
         body.own.clear()
@@ -645,7 +649,7 @@ def build_contraction(
     own = tuple(values[: equation.rank])
     space = frozenset(range(len(batch) + 2))
     result = named(equation.name, equation.dtype, space)
-    namer = Namer(set(program.sources) | wanted | {kernel.result}, volatile, frozenset())
+    namer = Namer([program.sources, wanted, {kernel.result}], volatile, frozenset())
     if equation.name in wanted:
         result = named(namer.fresh(equation.name, space), equation.dtype, space)
     kernel.result = result.name

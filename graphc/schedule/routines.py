@@ -35,7 +35,7 @@ def build_routine(equation: Equation, program: Program, is_stored: Stored, volat
         return _call(routine, routine.c, equation, program, is_stored)
     kernel = _BUILDERS[equation.op](equation, program, is_stored)
     kernel.formulas = [formula(equation, program, is_stored)]
-    kernel.before += Namer(set(reads_of(kernel)), volatile, frozenset(axis for axis, _ in kernel.outer)).finish(kernel.stages)
+    kernel.before += Namer([reads_of(kernel)], volatile, frozenset(axis for axis, _ in kernel.outer)).finish(kernel.stages)
     return kernel
 
 
@@ -193,7 +193,7 @@ def build_rows(
         body.own.clear()
     kernel = LoopKernel(update.name, "only the elements at the indices, all others stay as they are", (), stages=stages)
     kernel.formulas = [formula(equation, program, is_stored) for equation in (*scatters, update)]
-    kernel.before += Namer(set(reads_of(kernel)), volatile, frozenset()).finish(kernel.stages)
+    kernel.before += Namer([reads_of(kernel)], volatile, frozenset()).finish(kernel.stages)
     return kernel
 
 
