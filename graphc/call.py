@@ -113,7 +113,7 @@ class Caller:
         )  # fmt: skip
 
     def entered(
-        self, lane: Lane, lanes: list[Lane], otherwise: Callable[..., Any], **details: Any
+        self, lane: Lane, lanes: list[Lane] | None, otherwise: Callable[..., Any], **details: Any
     ) -> Callable[..., Any]:
         """``otherwise``, behind the short way if there is one. The details are those of :class:`graphc.enter.Call`."""
         ways, program = self.program.ways, self.program

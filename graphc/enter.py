@@ -80,7 +80,8 @@ class Call:
     """One program with one frame, and how Python calls it: what the C knows as gx_caller.
 
     ``program`` is a C function of ``frame``, both pointers of cffi's. Frame and cells belong to ``lane``; a call works with
-    it while it is the last of ``lanes``, and goes to ``otherwise``, with the same arguments, if not, or if these do not fit.
+    it while it is the last of ``lanes`` (None: always), and goes to ``otherwise``, with the same arguments, if not, or if
+    these do not fit.
     Inputs must not overlap what is ``written``. The program runs with the GIL held, while nobody is at work under ``guards``,
     which pair a :class:`graphc.concurrency.Guard` with whether something under it is written; or ``run``, where there is one,
     takes these itself, and computes the status with the GIL released. ``result`` is given back in form "fixed".
@@ -89,7 +90,7 @@ class Call:
     program: Any
     frame: Any
     lane: object
-    lanes: list[Any]
+    lanes: list[Any] | None
     otherwise: Callable[..., Any]
     inputs: Sequence[Input] = ()
     outputs: Sequence[Output] = ()
@@ -129,17 +130,17 @@ class Call:
         outputs = [
             (
                 at(slot.name), *element(slot.type.dtype, slot.cell),
-                at(slot.empty) if slot.empty else 0, at(slot.type.shape), at(slot.type.dtype.numpy),
+                0 if slot.empty is None else at(slot.empty), at(slot.type.shape), at(slot.type.dtype.numpy),
                 len(slot.type.shape), table([slot.type.shape]), slot.word,
             )
             for slot in self.outputs
         ]  # fmt: skip
         spans = [(address(array), address(array) + array.nbytes) for array in self.written]
         guards = [(at(guard.readers), at(guard.writers), writes) for guard, writes in self.guards]
-        run = at(self.run) if self.run else 0
+        run, lanes = (0 if thing is None else at(thing) for thing in (self.run, self.lanes))
         keep += [self.program, self.frame]
         caller = [
-            address(self.program), address(self.frame), at(self.lane), at(self.lanes), at(self.otherwise), run, self.by_position,
+            address(self.program), address(self.frame), at(self.lane), lanes, at(self.otherwise), run, self.by_position,
             len(inputs), len(outputs), len(spans), len(guards), table(inputs), table(outputs), table(spans), table(guards),
             _FORMS.index(self.form), at(self.result),
         ]  # fmt: skip
@@ -209,7 +210,7 @@ def _reads_objects(function: Callable[[tuple[Any, ...]], Callable[..., Any]], no
     """Whether a call takes an array whose data we know, and refuses those that differ in one thing each."""
     frame, good = np.zeros(1, np.int64), np.zeros((2, 3), np.float32)
     call = Call(
-        program=nothing, frame=_ffi.from_buffer(frame), lane=None, lanes=[None], otherwise=lambda value: False,
+        program=nothing, frame=_ffi.from_buffer(frame), lane=None, lanes=None, otherwise=lambda value: False,
         inputs=[Input("x", TensorType((2, 3), FLOAT32), 0)], written=[written := np.zeros((4, 3), np.float32)], result=True,
     )  # fmt: skip
     takes = function(call.laid_out())

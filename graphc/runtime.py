@@ -296,7 +296,7 @@ def _call_of_bound(caller: Caller, lane: Lane, arrays: Sequence[Array], outputs:
             raise IndexOutOfRangeError(f"{caller.name}: {caller.culprit(status, arrays).message()}")
         return outputs
 
-    return caller.entered(lane, [lane], call, result=outputs)
+    return caller.entered(lane, None, call, result=outputs)
 
 
 class IndexFailureError(Exception):

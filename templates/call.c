@@ -112,7 +112,7 @@ typedef struct gx_guard {
 typedef struct gx_caller {
     int (*program)(void **frame);
     void **frame;
-    gx_object *lane, *lanes;    /* to whom the frame and the cells belong, and the list in which it is while nobody calls */
+    gx_object *lane, *lanes;    /* to whom frame and cells belong, and the list in which it is while nobody calls; or NULL */
     gx_object *otherwise;       /* takes what is refused here */
     gx_object *run;             /* runs the program with the GIL released; NULL: it is short, and runs with the GIL held */
     int64_t by_position;        /* whether inputs may come so */
@@ -293,20 +293,28 @@ static int gx_run(const gx_caller *c)
     return number;
 }
 
+/* Takes the lane, to which the frame belongs, if nobody else has it. */
+static int gx_takes_lane(const gx_caller *c)
+{
+    if (!c->lanes) return GX_DONE;
+    const intptr_t last = py.list_length(c->lanes) - 1;
+    if (last < 0 || py.list_item(c->lanes, last) != c->lane) return GX_REFUSED;
+    return py.list_replace(c->lanes, last, last + 1, NULL) ? GX_RAISED : GX_DONE;
+}
+
 /* What Python calls. The first item of `self` is an array with a gx_caller, the others keep alive what that refers to;
    `names` are those of the last ones `given`, which follow `count` others. */
 static gx_object *gx_call(gx_object *self, gx_object *const *given, intptr_t count, gx_object *names)
 {
     const gx_caller *const c = (const void *)gx_fields(py.tuple_item(self, 0))->data;
-    const intptr_t last = py.list_length(c->lanes) - 1;
-    int status = GX_REFUSED;
     gx_object *result = NULL;
-    if (last >= 0 && py.list_item(c->lanes, last) == c->lane && !py.list_replace(c->lanes, last, last + 1, NULL)) {
+    int status = gx_takes_lane(c);
+    if (!status) {
         status = gx_takes(c, given, count, names);
         if (!status) status = gx_prepare(c, &result);
         if (!status) status = gx_run(c);
         if (!status) status = gx_finish(c, &result);
-        if (py.list_append(c->lanes, c->lane)) status = GX_RAISED;
+        if (c->lanes && py.list_append(c->lanes, c->lane)) status = GX_RAISED;
     }
     if (status == GX_DONE) return result;
     if (result) py.drop(result);
