@@ -23,7 +23,7 @@ import numpy as np
 
 from graphc.arguments import EXACT, Culprit, convert, outside
 from graphc.concurrency import frame_of, guarded_call, guards_of, thread_count
-from graphc.enter import Call, Input, Output
+from graphc.enter import Argument, Call
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
 from graphc.program import Program
@@ -103,11 +103,11 @@ class Caller:
         return self.entered(
             self._first, self._free, self.general, by_position=self.positional, form=self.signature.form,
             inputs=[
-                Input(slot.name, slot.type, word, self._first.cells.get(word))
+                Argument(slot.name, slot.type, word, self._first.cells.get(word))
                 for (word, _, _), slot in zip(self._inputs, self.signature.inputs, strict=True)
             ],
             outputs=[
-                Output(slot.name, slot.type, word, self._first.cells.get(word), empty)
+                Argument(slot.name, slot.type, word, self._first.cells.get(word), empty)
                 for (word, _, _), slot, empty in zip(self.outputs, self.signature.outputs, self.empties, strict=True)
             ],
         )  # fmt: skip

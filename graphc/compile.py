@@ -360,7 +360,7 @@ def with_tables(graph: Graph) -> Graph:
 
 
 def _load(
-    graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path], ways: enter.Ways | None
+    graph: Graph, record: Mapping[str, Any], timed: Callable[[], Path], ways: enter.Ways
 ) -> Program:
     inputs = {node.name for node in graph.inputs}
     checks = tuple(

@@ -27,7 +27,7 @@ from graphc.arguments import FORMATS, numbers_of
 from graphc.ir import Array
 from graphc.types import FLOAT32, DType, TensorType
 
-__all__ = ["Call", "Input", "Output", "Ways", "address", "load", "source"]
+__all__ = ["Argument", "Call", "Ways", "address", "load", "source"]
 
 _ffi = _cffi_backend.FFI()
 _RUN_ROWS = _ffi.typeof("int(*)(void *, int64_t *, int64_t, int64_t *)")
@@ -55,18 +55,11 @@ def address(thing: Any) -> int:
 
 # --- a call -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
-class Input:
-    """What a call takes: an array, whose data become ``word`` of the frame, or where there is a ``cell`` a number."""
+class Argument:
+    """What a call takes or gives: an array, whose data become ``word`` of the frame, or where there is a ``cell`` its number.
 
-    name: str
-    type: TensorType
-    word: int
-    cell: Array | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What a call gives: an array, which ``empty(shape, dtype)`` makes if not NumPy, or where there is a ``cell`` its number."""
+    ``empty(shape, dtype)`` makes the array of an output; None: NumPy does.
+    """
 
     name: str
     type: TensorType
@@ -81,10 +74,11 @@ class Call:
 
     ``program`` is a C function of ``frame``, both pointers of cffi's. Frame and cells belong to ``lane``; a call works with
     it while it is the last of ``lanes`` (None: always), and goes to ``otherwise``, with the same arguments, if not, or if
-    these do not fit.
-    Inputs must not overlap what is ``written``. The program runs with the GIL held, while nobody is at work under ``guards``,
-    which pair a :class:`graphc.concurrency.Guard` with whether something under it is written; or ``run``, where there is one,
-    takes these itself, and computes the status with the GIL released. ``result`` is given back in form "fixed".
+    these do not fit. Inputs must not overlap what is ``written``.
+
+    The program runs with the GIL held, while nobody is at work under ``guards``, which pair a
+    :class:`graphc.concurrency.Guard` with whether something under it is written; or ``run``, where there is one, takes these
+    itself, and computes the status with the GIL released. ``result`` is given back in form "fixed".
     """
 
     program: Any
@@ -92,8 +86,8 @@ class Call:
     lane: object
     lanes: list[Any] | None
     otherwise: Callable[..., Any]
-    inputs: Sequence[Input] = ()
-    outputs: Sequence[Output] = ()
+    inputs: Sequence[Argument] = ()
+    outputs: Sequence[Argument] = ()
     by_position: bool = True
     written: Sequence[Array] = ()
     guards: Sequence[tuple[Any, bool]] = ()
@@ -211,7 +205,7 @@ def _reads_objects(function: Callable[[tuple[Any, ...]], Callable[..., Any]], no
     frame, good = np.zeros(1, np.int64), np.zeros((2, 3), np.float32)
     call = Call(
         program=nothing, frame=_ffi.from_buffer(frame), lane=None, lanes=None, otherwise=lambda value: False,
-        inputs=[Input("x", TensorType((2, 3), FLOAT32), 0)], written=[written := np.zeros((4, 3), np.float32)], result=True,
+        inputs=[Argument("x", TensorType((2, 3), FLOAT32), 0)], written=[written := np.zeros((4, 3), np.float32)], result=True,
     )  # fmt: skip
     takes = function(call.laid_out())
     if not takes(good) or frame[0] != address(good) or not takes(part := np.zeros((4, 3), np.float32)[1:3]):

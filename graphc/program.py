@@ -214,7 +214,7 @@ class NativeProgram:
         return int(self._run(argument, buffer(strides), steps, buffer("int64_t[]", done)))
 
     def feed(self, argument: Any, rows: Sequence[tuple[Array, int]], batch: int) -> Callable[[Array, int, Array], int]:
-        assert self.ways is not None  # nothing but a train step is fed, and none is made without
+        assert self.ways is not None  # only a library that was made elsewhere has none, and no train step is made of that
         first = len(self.signature.inputs) + len(self.signature.parameters)
         outputs = [(slot.type.nbytes, word) for word, slot in enumerate(self.signature.outputs, first)]
         return Feed(self.ways, self.call, argument, rows, outputs, batch).run

@@ -50,7 +50,7 @@ class Function:
     :class:`IndexOutOfRangeError` for an index out of range; no parameter has changed then.
     """
 
-    # In a slot, each function has a call of its own, written for its signature.
+    # In a slot, each function has a call of its own, made for its program.
     __slots__ = ("__call__", "__dict__", "__weakref__", "_caller")
 
     __call__: Callable[..., Any]
