@@ -156,10 +156,9 @@ def _is_graph(value: Any) -> bool:
 def _graph(value: Any, name: str) -> Graph:
     """The graph of what the user named."""
     if isinstance(value, Function):
-        graph = getattr(value, "graph", None)
-        if not isinstance(graph, Graph):
-            raise UsageError(f"{name!r} was compiled and remembers no graph; name its nodes, or use --stage c")
-        return graph
+        if value.graph is None:
+            raise UsageError(f"{name!r} was made of a library, not of a graph; name nodes, or use --stage c")
+        return value.graph
     if not _is_graph(value):
         raise UsageError(
             f"{name!r} is {type(value).__name__} {value!r:.60}; expected a node, a list, tuple or dict of nodes, "

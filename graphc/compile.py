@@ -115,7 +115,8 @@ def compile(
     """
     form, names, nodes = _structure(outputs)
     graph = freeze(inputs, nodes, names, form, updates or {}, "function" if name is None else name)
-    return Function(program_of(graph, threads=threads, target=target, backend=backend), threads=threads)
+    program = program_of(graph, threads=threads, target=target, backend=backend)
+    return Function(program, graph=graph, threads=threads)
 
 
 def program_of(graph: Graph, *, threads: int | None, target: str | None, backend: str | None) -> Program:

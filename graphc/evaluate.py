@@ -10,7 +10,7 @@ import numpy as np
 from graphc.ir import Array, Node, Parameter, inputs_of, toposort
 from graphc.types import InputTypeError, InputValueError
 
-__all__ = ["evaluate", "evaluate_all"]
+__all__ = ["evaluate", "evaluate_all", "program"]
 
 
 @overload
@@ -20,7 +20,8 @@ def evaluate(node: Sequence[Node], feeds: Mapping[Any, Any] | None = None) -> li
 def evaluate(node: Node | Sequence[Node], feeds: Mapping[Any, Any] | None = None) -> Array | list[Array]:
     """The value of a node, or of several (a list), with inputs given by name or node; parameters have their present values.
 
-    Raises :class:`InputTypeError` for a missing or unknown input, :class:`InputValueError` for a wrong shape.
+    Feeds may name more inputs than the nodes reach. Raises :class:`InputTypeError` for a missing input or a wrong dtype,
+    :class:`InputValueError` for a wrong shape.
 
     >>> import graphc as gx
     >>> x, y = gx.input("x"), gx.input("y")
@@ -34,7 +35,7 @@ def evaluate(node: Node | Sequence[Node], feeds: Mapping[Any, Any] | None = None
     for source in inputs_of(order):
         if source.name not in named:
             raise InputTypeError(f"input {source.name!r} is missing: expected {source.type}")
-        value = np.asarray(named.pop(source.name))
+        value = np.asarray(named[source.name])
         if value.shape != source.shape:
             raise InputValueError(f"input {source.name!r} has shape {value.shape}, expected {source.type}")
         if not np.can_cast(value.dtype, source.dtype.numpy, "same_kind"):

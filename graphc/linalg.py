@@ -17,10 +17,10 @@ from graphc.frontend.norms import matrix_norm, norm, vector_norm
 from graphc.ir import Node, operator
 from graphc.ops import linalg as ops
 from graphc.ops.pointwise import abs as magnitude
-from graphc.ops.pointwise import as_node, broadcast_shapes, cast, log, meet, not_equal, sign, where
+from graphc.ops.pointwise import as_float, as_node, broadcast_shapes, cast, log, meet, not_equal, sign, where
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, iota, reduce, reshape, stop_gradient
-from graphc.types import FLOAT32, GraphError, ShapeError
+from graphc.types import GraphError, ShapeError
 
 __all__ = [
     "cholesky",
@@ -78,7 +78,7 @@ def matrix_power(x: Any, n: int) -> Node:
 # --- factorisations and what they solve ------------------------------------------------------------------
 def _floats(*given: Any) -> list[Node]:
     nodes = meet(given) if len(given) > 1 else [as_node(given[0])]
-    return [node if node.dtype.is_float else cast(node, FLOAT32) for node in nodes]
+    return [as_float(node) for node in nodes]
 
 
 def _square(a: Node, what: str) -> None:

@@ -26,6 +26,7 @@ from graphc.program import Program, Signature
 from graphc.types import IndexOutOfRangeError, InputTypeError, InputValueError, TensorType
 
 if TYPE_CHECKING:
+    from graphc.compile import Graph
     from graphc.profile import Profile
 
 __all__ = ["Bound", "Function", "IndexFailureError", "Loop", "Progress"]
@@ -57,7 +58,8 @@ class Function:
     __signature__ = inspect.signature(lambda *args, out=None, **named: None)
     _positional = True  # whether inputs may be given by position
 
-    def __init__(self, program: Program, *, threads: int | None = None) -> None:
+    def __init__(self, program: Program, *, graph: Graph | None = None, threads: int | None = None) -> None:
+        self.graph = graph  # what was compiled, for the printers of its stages
         self._caller = Caller(program, threads, positional=self._positional)
         self.__call__ = self._caller.function()
 

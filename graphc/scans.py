@@ -1,4 +1,4 @@
-"""Running results along an axis, composed over the recurrence, and the product."""
+"""Running results along an axis, composed over the recurrence."""
 
 from __future__ import annotations
 
@@ -6,18 +6,12 @@ from typing import Any
 
 from graphc.ir import Node, operator
 from graphc.ops import routines
-from graphc.ops.pointwise import as_node, cast, meet, spread
+from graphc.ops.pointwise import as_number, meet, spread
 from graphc.ops.routines import cut, running_product
-from graphc.ops.structural import broadcast_to, constant, reduce
-from graphc.ops.structural import reshape as _reshape
-from graphc.types import BOOL, INT32, normalize_axes, normalize_axis
+from graphc.ops.structural import broadcast_to, constant, reshape
+from graphc.types import normalize_axis
 
-__all__ = ["cumprod", "cumsum", "prod", "recurrence"]
-
-
-def _number(x: Any) -> Node:
-    node = as_node(x)
-    return cast(node, INT32) if node.dtype is BOOL else node
+__all__ = ["cumprod", "cumsum", "recurrence"]
 
 
 @operator("recurrence")
@@ -30,7 +24,7 @@ def recurrence(a: Any, b: Any, axis: int = -1) -> Node:
     >>> gx.evaluate(gx.recurrence(0.5, gx.constant([8.0, 0.0, 0.0, 1.0]))).tolist()
     [8.0, 4.0, 2.0, 2.0]
     """
-    factors, terms = spread([_number(node) for node in meet([a, b])])
+    factors, terms = spread([as_number(node) for node in meet([a, b])])
     at = normalize_axis(axis, terms.ndim)
     steps = terms.shape[at] - 1
     if steps < 1:
@@ -40,8 +34,8 @@ def recurrence(a: Any, b: Any, axis: int = -1) -> Node:
 
 def _running(x: Any, axis: int | None) -> tuple[Node, int]:
     """A tensor and the axis to run along; flat without one."""
-    node = _number(x)
-    return (_reshape(node, (node.size,)), 0) if axis is None else (node, normalize_axis(axis, node.ndim))
+    node = as_number(x)
+    return (reshape(node, (node.size,)), 0) if axis is None else (node, normalize_axis(axis, node.ndim))
 
 
 @operator("cumsum")
@@ -66,12 +60,3 @@ def cumprod(x: Any, axis: int | None = None) -> Node:
     node, at = _running(x, axis)
     steps = node.shape[at] - 1
     return node if steps < 1 else running_product(cut(node, at, 0, 1), cut(node, at, 1, steps), at)
-
-
-@operator("prod")
-def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Node:
-    """The product over ``axis`` (all axes without one). The gradient is right where some elements are zero."""
-    node = _number(x)
-    axes = normalize_axes(axis, node.ndim)
-    result = reduce("prod", node, axes)
-    return _reshape(result, [1 if a in axes else e for a, e in enumerate(node.shape)]) if keepdims else result

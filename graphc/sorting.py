@@ -11,10 +11,10 @@ from graphc.frontend.movement import Axis, moveaxis
 from graphc.frontend.pieces import stack
 from graphc.ir import Node, operator
 from graphc.ops import sorting
-from graphc.ops.pointwise import as_node, cast, isnan, where
+from graphc.ops.pointwise import as_float, as_node, cast, isnan, where
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, constant, reshape
-from graphc.types import BOOL, FLOAT32, INT32, GraphError, ShapeError, normalize_axes, normalize_axis
+from graphc.types import BOOL, INT32, GraphError, ShapeError, normalize_axes, normalize_axis
 
 __all__ = ["argsort", "median", "percentile", "quantile", "sort"]
 
@@ -63,8 +63,7 @@ def argsort(x: Any, axis: int | None = -1, kind: str | None = None, order: None 
 
 def _ordered(x: Any, axis: Axis, what: str) -> tuple[Node, tuple[int, ...], tuple[int, ...]]:
     """Rows in order, floats, of all that ``axis`` names together; the shape without these axes, and with 1 in their place."""
-    node = as_node(x)
-    node = node if node.dtype.is_float else cast(node, FLOAT32)
+    node = as_float(x)
     axes = normalize_axes(axis, node.ndim)
     kept = [a for a in range(node.ndim) if a not in axes]
     shape = tuple(node.shape[a] for a in kept)

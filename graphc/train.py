@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.arguments import Slot, convert, given_shape
-from graphc.compile import freeze, program_of
+from graphc.compile import Graph, freeze, program_of
 from graphc.ir import Array, Node, Parameter, inputs_of, parameters_of, toposort
 from graphc.passes.grad import grad_with_trail
 from graphc.program import Program
@@ -97,7 +97,7 @@ def train_step(
     graph = freeze(inputs, results, ("loss", *metrics), "dict" if metrics else "single", merged, name or "step", trail)
     state = {str(slot.name): slot for slot in (*proposed, *graph.draws) if slot not in chosen}
     program = program_of(graph, threads=threads, target=target, backend=backend)
-    return TrainStep(program, state=state, threads=threads)
+    return TrainStep(program, graph=graph, state=state, threads=threads)
 
 
 @dataclass
@@ -124,8 +124,10 @@ class TrainStep(Function):
 
     _positional = False
 
-    def __init__(self, program: Program, *, state: Mapping[str, Parameter], threads: int | None = None) -> None:
-        super().__init__(program, threads=threads)
+    def __init__(
+        self, program: Program, *, graph: Graph | None, state: Mapping[str, Parameter], threads: int | None = None
+    ) -> None:
+        super().__init__(program, graph=graph, threads=threads)
         self.state = dict(state)
         self.history: History | None = None
 

@@ -110,6 +110,15 @@ def test_show(cache, stage, words):
     assert all(word in done.stdout for word in words), done.stdout
 
 
+@pytest.mark.parametrize("stage", ["graph", "gradient", "equations", "schedule", "c"])
+def test_show_what_is_compiled(cache, stage):
+    """NAME may be a train step as well as a node."""
+    done = graphc("show", f"{ROOT / 'examples' / 'two_layer_net.py'}:step", "--stage", stage, cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert "W1" in done.stdout
+    assert "labels" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("what", "words"),
     [

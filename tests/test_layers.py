@@ -33,6 +33,7 @@ ORDER = """
 # Imports that point upward, none of them at the top of a module, and why.
 UPWARD = {
     ("compile", "emit"): "a type, for the type checker only",
+    ("runtime", "compile"): "a type, for the type checker only",
     ("runtime", "profile"): "a method that few functions are asked for",
     ("compile", "pipeline"): "a start from the cache does without all the stages",
 }

@@ -1,4 +1,4 @@
-"""Second names: NumPy and the array-API standard have more than one for some functions."""
+"""Second names: NumPy, the array-API standard and C have more than one for some functions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,35 @@ from graphc.frontend.elementwise import deg2rad, positive, power, rad2deg, round
 from graphc.frontend.pieces import concatenate
 from graphc.frontend.reductions import max, min
 from graphc.ir import operator
-from graphc.ops.pointwise import abs, divide, invert, left_shift, right_shift, trunc
+from graphc.ops.pointwise import (
+    abs,
+    arccos,
+    arccosh,
+    arcsin,
+    arcsinh,
+    arctan,
+    arctan2,
+    arctanh,
+    divide,
+    invert,
+    left_shift,
+    remainder,
+    right_shift,
+    trunc,
+)
 
 __all__ = [
     "absolute",
+    "acos",
+    "acosh",
     "amax",
     "amin",
     "around",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
     "bitwise_invert",
     "bitwise_left_shift",
     "bitwise_not",
@@ -21,13 +43,18 @@ __all__ = [
     "conj",
     "conjugate",
     "degrees",
+    "fabs",
     "fix",
+    "mod",
     "pow",
     "radians",
     "true_divide",
 ]
 
-absolute, fix, true_divide, pow = abs, trunc, divide, power
+absolute = fabs = abs
+fix, true_divide, mod, pow = trunc, divide, remainder, power
+acos, asin, atan, atan2 = arccos, arcsin, arctan, arctan2
+acosh, asinh, atanh = arccosh, arcsinh, arctanh
 amax, amin, around, concat = max, min, round, concatenate
 degrees, radians = rad2deg, deg2rad
 bitwise_not = bitwise_invert = invert

@@ -8,10 +8,10 @@ from graphc.frontend.movement import Axis
 from graphc.frontend.pieces import join
 from graphc.frontend.reductions import sum
 from graphc.ir import Node, operator
-from graphc.ops.pointwise import as_node, cast, meet, not_equal
+from graphc.ops.pointwise import as_float, as_node, meet, not_equal
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, reshape
-from graphc.types import BOOL, FLOAT32, GraphError, ShapeError, normalize_axes, normalize_axis
+from graphc.types import BOOL, GraphError, ShapeError, normalize_axes, normalize_axis
 
 __all__ = [
     "diff",
@@ -50,8 +50,7 @@ def gradient(f: Any, *varargs: Any, axis: Axis = None, edge_order: int = 1) -> A
     One tensor for one axis, a tuple for several (all without ``axis``).
     At the ends one-sided differences of ``edge_order`` 1 or 2.
     """
-    node = as_node(f)
-    node = node if node.dtype.is_float else cast(node, FLOAT32)
+    node = as_float(f)
     axes = normalize_axes(axis, node.ndim) if axis is None else [normalize_axis(a, node.ndim) for a in _listed(axis)]
     spacings = list(varargs) or [1.0]
     spacings = spacings * len(axes) if len(spacings) == 1 and as_node(spacings[0]).ndim == 0 else spacings
@@ -106,8 +105,7 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Node:
 
     ``x`` is a vector along ``axis`` or broadcasts against ``y``. Ints become float32.
     """
-    node = as_node(y)
-    node = node if node.dtype.is_float else cast(node, FLOAT32)
+    node = as_float(y)
     at = normalize_axis(axis, node.ndim)
     step = as_node(dx, node.dtype)
     if x is not None:

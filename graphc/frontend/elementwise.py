@@ -10,6 +10,7 @@ import numpy as np
 from graphc.ir import Node, operator
 from graphc.ops.pointwise import (
     abs,
+    as_float,
     as_node,
     cast,
     copysign,
@@ -31,7 +32,7 @@ from graphc.ops.pointwise import (
     where,
 )
 from graphc.ops.structural import broadcast_to
-from graphc.types import FLOAT32, FLOAT64, GraphError, ShapeError
+from graphc.types import FLOAT64, GraphError, ShapeError
 
 __all__ = [
     "clip",
@@ -58,11 +59,6 @@ __all__ = [
 ]
 
 
-def _float(x: Any) -> Node:
-    node = as_node(x)
-    return node if node.dtype.is_float else cast(node, FLOAT32)
-
-
 # --- powers -----------------------------------------------------------------------------------------
 @operator("power")
 def power(base: Any, exponent: Any) -> Node:
@@ -80,8 +76,7 @@ def power(base: Any, exponent: Any) -> Node:
             factor = multiply(factor, factor) if left else factor
         return broadcast_to(as_node(1, node.dtype), node.shape) if result is None else result
     if isinstance(exponent, float) and exponent.is_integer() and -64 <= exponent <= 64:
-        node = as_node(base)
-        return power(node if node.dtype.is_float else cast(node, FLOAT32), int(exponent))
+        return power(as_float(base), int(exponent))
     return power_(base, exponent)
 
 
@@ -124,19 +119,19 @@ def rsqrt(x: Any) -> Node:
 @operator("deg2rad")
 def deg2rad(x: Any) -> Node:
     """Degrees to radians: ``x * (pi / 180)``."""
-    return multiply(_float(x), math.pi / 180)
+    return multiply(as_float(x), math.pi / 180)
 
 
 @operator("rad2deg")
 def rad2deg(x: Any) -> Node:
     """Radians to degrees: ``x * (180 / pi)``."""
-    return multiply(_float(x), 180 / math.pi)
+    return multiply(as_float(x), 180 / math.pi)
 
 
 @operator("logaddexp2")
 def logaddexp2(a: Any, b: Any) -> Node:
     """``log2(2**a + 2**b)`` without overflow."""
-    a, b = map(_float, meet([a, b]))
+    a, b = map(as_float, meet([a, b]))
     return logaddexp(a * math.log(2), b * math.log(2)) * (1 / math.log(2))
 
 
@@ -173,7 +168,7 @@ def signbit(x: Any) -> Node:
 @operator("heaviside")
 def heaviside(x: Any, h: Any) -> Node:
     """0 where ``x`` is negative, ``h`` where it is 0, 1 where it is positive. The gradient goes to ``h`` where it is taken."""
-    node, middle = map(_float, meet([x, h]))
+    node, middle = map(as_float, meet([x, h]))
     step = where(node > 0, as_node(1, node.dtype), where(node < 0, 0, node))  # 0 or NaN is left
     return where(equal(node, 0), middle, step)
 
@@ -181,19 +176,19 @@ def heaviside(x: Any, h: Any) -> Node:
 @operator("isposinf")
 def isposinf(x: Any) -> Node:
     """Whether it is infinity."""
-    return equal(_float(x), math.inf)
+    return equal(as_float(x), math.inf)
 
 
 @operator("isneginf")
 def isneginf(x: Any) -> Node:
     """Whether it is minus infinity."""
-    return equal(_float(x), -math.inf)
+    return equal(as_float(x), -math.inf)
 
 
 @operator("isclose")
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Node:
     """``|a - b| <= atol + rtol * |b|``, or both the same infinity; with ``equal_nan`` or both NaN."""
-    a, b = map(_float, meet([a, b]))
+    a, b = map(as_float, meet([a, b]))
     near = equal(a, b) | (isfinite(b) & (abs(a - b) <= atol + rtol * abs(b)))
     return near | (isnan(a) & isnan(b)) if equal_nan else near
 
@@ -236,14 +231,14 @@ def divmod(a: Any, b: Any) -> tuple[Node, Node]:
 # --- with care where the plain formula fails ------------------------------------------------------------
 def lerp(start: Any, end: Any, weight: Any) -> Node:
     """``start + weight * (end - start)``, and exactly ``end`` where ``weight`` is 1."""
-    start, end, weight = map(_float, meet([start, end, weight]))
+    start, end, weight = map(as_float, meet([start, end, weight]))
     step = end - start
     return where(abs(weight) < 0.5, start + weight * step, end - step * (1 - weight))
 
 
 def xlogy(x: Any, y: Any) -> Node:
     """``x * log(y)``, and 0 where ``x`` is 0 and ``y`` has no finite logarithm (unless it is NaN)."""
-    factor, node = map(_float, meet([x, y]))
+    factor, node = map(as_float, meet([x, y]))
     undefined = equal(factor, 0) & (less_equal(node, 0) | equal(node, math.inf))
     return factor * log(where(undefined, 1, node))
 
@@ -254,7 +249,7 @@ def sinc(x: Any) -> Node:
 
     Near 0 a series, so that the derivatives hold there too; elsewhere the sine of what ``x`` lies off a whole number.
     """
-    node = _float(x)
+    node = as_float(x)
     turned = node * math.pi
     near = abs(turned) < 1
     z = where(near, turned * turned, 0)

@@ -16,16 +16,11 @@ from graphc.frontend.reductions import min as _min
 from graphc.frontend.reductions import sum as _sum
 from graphc.ir import Node, operator
 from graphc.ops.pointwise import abs as _abs
-from graphc.ops.pointwise import as_node, cast, equal, where
+from graphc.ops.pointwise import as_float, cast, equal, where
 from graphc.ops.structural import reshape
-from graphc.types import FLOAT32, GraphError, ShapeError, normalize_axes, normalize_axis
+from graphc.types import GraphError, ShapeError, normalize_axes, normalize_axis
 
 __all__ = ["matrix_norm", "norm", "vector_norm"]
-
-
-def _float(x: Any) -> Node:
-    node = as_node(x)
-    return node if node.dtype.is_float else cast(node, FLOAT32)
 
 
 @operator("linalg.norm")
@@ -35,7 +30,7 @@ def norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> 
 
     ``ord``: see :func:`graphc.linalg.vector_norm` and :func:`graphc.linalg.matrix_norm`. Ints become float32.
     """
-    node = _float(x)
+    node = as_float(x)
     axes = None if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
     if ord is None and (axes is None or len(axes) <= 2):
         return vector_norm(node, 2, axis, keepdims)
@@ -54,7 +49,7 @@ def vector_norm(x: Any, ord: Any = 2, axis: Axis = None, keepdims: bool = False)
     ``ord`` is a number: 2 (the length), 1, 0 (how many are not zero), ``inf`` (the largest size), ``-inf`` (the smallest) or any
     other.
     """
-    node = _float(x)
+    node = as_float(x)
     if isinstance(ord, bool) or not isinstance(ord, int | float):
         raise GraphError(f"the norm of a vector has a number as its order, got {ord!r}")
     if ord == 2:
@@ -80,7 +75,7 @@ def matrix_norm(x: Any, ord: Any = "fro", keepdims: bool = False) -> Node:
     """A norm of the matrices in the last two axes. ``ord``: ``"fro"`` (the root of the sum of all squares), ``1`` or ``inf``
     (the largest sum of sizes of a column, of a row), ``-1`` or ``-inf`` (the smallest).
     """
-    return _of_matrices(_float(x), ord, -2, -1, keepdims)
+    return _of_matrices(as_float(x), ord, -2, -1, keepdims)
 
 
 def _of_matrices(node: Node, ord: Any, row: int, column: int, keepdims: bool) -> Node:

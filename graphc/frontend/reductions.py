@@ -8,10 +8,24 @@ from typing import Any
 from graphc.frontend.elementwise import isclose
 from graphc.frontend.movement import Axis, expand_dims, transpose
 from graphc.ir import Node, operator
-from graphc.ops.pointwise import as_node, cast, divide, equal, exp, isfinite, isnan, log, meet, sqrt, where
+from graphc.ops.pointwise import (
+    as_float,
+    as_node,
+    as_number,
+    cast,
+    divide,
+    equal,
+    exp,
+    isfinite,
+    isnan,
+    log,
+    meet,
+    sqrt,
+    where,
+)
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, constant, reduce, reshape, stop_gradient
-from graphc.types import BOOL, FLOAT32, INT32, GraphError, ShapeError, normalize_axes, normalize_axis
+from graphc.types import BOOL, INT32, GraphError, ShapeError, normalize_axes, normalize_axis
 
 __all__ = [
     "all",
@@ -26,21 +40,12 @@ __all__ = [
     "max",
     "mean",
     "min",
+    "prod",
     "ptp",
     "std",
     "sum",
     "var",
 ]
-
-
-def _number(x: Any) -> Node:
-    node = as_node(x)
-    return cast(node, INT32) if node.dtype is BOOL else node
-
-
-def _float(x: Any) -> Node:
-    node = as_node(x)
-    return node if node.dtype.is_float else cast(node, FLOAT32)
 
 
 def _count(node: Node, axis: Axis) -> int:
@@ -60,17 +65,23 @@ def _reduce(kind: str, node: Node, axis: Axis, keepdims: bool) -> Node:
     return _kept(reduce(kind, node, normalize_axes(axis, node.ndim)), node, axis, keepdims)
 
 
-# --- sums and means -------------------------------------------------------------------------------------
+# --- sums, products and means -------------------------------------------------------------------------------------
 @operator("sum")
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """The sum over ``axis`` (all axes without one). Of a bool tensor: the count, int32."""
-    return _reduce("sum", _number(x), axis, keepdims)
+    return _reduce("sum", as_number(x), axis, keepdims)
+
+
+@operator("prod")
+def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
+    """The product over ``axis`` (all axes without one). The gradient is right where some elements are zero."""
+    return _reduce("prod", as_number(x), axis, keepdims)
 
 
 @operator("mean")
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """The mean over ``axis``; of ints and bools as float32."""
-    node = _float(x)
+    node = as_float(x)
     count = _count(node, axis)
     if count == 0:
         raise ShapeError(f"the mean over no elements does not exist (shape {node.shape}, axis {axis})")
@@ -85,7 +96,7 @@ def average(x: Any, axis: Axis = None, weights: Any = None, *, keepdims: bool = 
     """
     if weights is None:
         return mean(x, axis, keepdims)
-    node, factors = map(_float, meet([x, weights]))
+    node, factors = map(as_float, meet([x, weights]))
     if factors.shape != node.shape:
         named = range(node.ndim) if axis is None else axis if isinstance(axis, tuple | list) else (axis,)
         places = [normalize_axis(a, node.ndim) for a in named]
@@ -103,7 +114,7 @@ def var(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, c
 
     ``correction`` is the array-API's name of ``ddof``: 0 for the variance of what is given, 1 for the unbiased estimate.
     """
-    node = _float(x)
+    node = as_float(x)
     count = _count(node, axis)
     less = ddof if correction is None else correction
     if correction is not None and ddof:
@@ -119,7 +130,7 @@ def var(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, c
 @operator("std")
 def std(x: Any, axis: Axis = None, ddof: float = 0, keepdims: bool = False, *, correction: float | None = None) -> Node:
     """The square root of :func:`var`; exactly 0, with a slope of 0, where all elements are the same."""
-    node = _float(x)
+    node = as_float(x)
     if _count(node, axis):  # seen from the first element: equal ones are then zeros, whatever their mean is rounded to
         first = node
         for a in normalize_axes(axis, node.ndim):
@@ -137,7 +148,7 @@ def root(x: Node) -> Node:
 @operator("logsumexp")
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """``log(sum(exp(x)))`` over ``axis`` without overflow; minus infinity, with a slope of 0, where all ``x`` are."""
-    node = _float(x)
+    node = as_float(x)
     if not _count(node, axis):
         return log(sum(node, axis, keepdims))
     top = stop_gradient(max(node, axis, keepdims=True))
@@ -166,12 +177,12 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
 @operator("ptp")
 def ptp(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
     """``max(x) - min(x)`` over ``axis``."""
-    node = _number(x)
+    node = as_number(x)
     return max(node, axis, keepdims) - min(node, axis, keepdims)
 
 
 def _arg(kind: str, x: Any, axis: int | None, keepdims: bool) -> Node:
-    node = _number(x)
+    node = as_number(x)
     if axis is None:
         flat = reduce(kind, reshape(node, (node.size,)), (0,))
         return reshape(flat, (1,) * node.ndim) if keepdims else flat

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import Array, Node, Parameter, operator
-from graphc.ops.pointwise import as_node, cast, equal, less_equal, meet, where
+from graphc.ops.pointwise import as_float, as_node, cast, equal, less_equal, meet, where
 from graphc.ops.structural import PARAMETER, broadcast_to, input_, iota, reshape
 from graphc.types import FLOAT32, DType, DTypeError, GraphError, ShapeError, TensorType, dtype_of, shape_of
 
@@ -151,7 +151,7 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype:
         wide = any(getattr(end, "dtype", None) == np.float64 for end in (start, stop))
         node = constant(values, "float64" if wide else "float32")
         return node if dtype is None else cast(node, dtype_of(dtype))
-    low, high = (node if node.dtype.is_float else cast(node, FLOAT32) for node in meet([start, stop]))
+    low, high = map(as_float, meet([start, stop]))
     rank = max(low.ndim, high.ndim)
     at = axis + rank + 1 if axis < 0 else axis
     if not 0 <= at <= rank:

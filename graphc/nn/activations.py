@@ -11,9 +11,9 @@ from typing import Any
 
 from graphc import frontend as fe
 from graphc.ir import Node
-from graphc.ops.pointwise import as_node, cast, erf, exp, expm1, log, logaddexp, relu, sigmoid, tanh, where
+from graphc.ops.pointwise import as_float, as_node, erf, exp, expm1, log, logaddexp, relu, sigmoid, tanh, where
 from graphc.ops.structural import stop_gradient
-from graphc.types import FLOAT32, GraphError, ShapeError, normalize_axis
+from graphc.types import GraphError, ShapeError, normalize_axis
 
 __all__ = [
     "celu",
@@ -42,12 +42,6 @@ __all__ = [
 
 
 # --- for this package ---------------------------------------------------------------------------------
-def as_float(x: Any) -> Node:
-    """A float node: ints and bools become float32."""
-    node = as_node(x)
-    return node if node.dtype.is_float else cast(node, FLOAT32)
-
-
 def clamp(x: Node, low: float, high: float) -> Node:
     """``x`` within its bounds; the gradient is zero at a bound and beyond it."""
     return where(x <= low, low, where(x >= high, high, x))

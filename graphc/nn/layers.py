@@ -10,10 +10,10 @@ import numpy as np
 from graphc import frontend as fe
 from graphc.frontend.indexing import as_index, one_hot, spread_over, within
 from graphc.ir import Node, Parameter
-from graphc.nn.activations import as_float, softmax
+from graphc.nn.activations import softmax
 from graphc.nn.regularization import dropout
 from graphc.ops.gather import gather
-from graphc.ops.pointwise import as_node, cast, divide, equal, exp, less_equal, sqrt, where
+from graphc.ops.pointwise import as_float, as_node, cast, divide, equal, exp, less_equal, sqrt, where
 from graphc.ops.structural import iota, stop_gradient
 from graphc.types import BOOL, DTypeError, GraphError, ShapeError, shape_of
 
@@ -176,8 +176,7 @@ def scaled_dot_product_attention(
     if is_causal and attn_mask is not None:
         raise GraphError("scaled_dot_product_attention takes attn_mask or is_causal, not both")
     factor = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
-    turned = fe.transpose(keys, (*range(keys.ndim - 2), keys.ndim - 1, keys.ndim - 2))
-    scores = fe.matmul(queries, turned) * factor
+    scores = fe.matmul(queries, keys.mT) * factor
     if is_causal:
         seen = less_equal(iota(keys.shape[-2]), fe.expand_dims(iota(queries.shape[-2]), -1))
         weights = softmax(where(seen, scores, -math.inf))

@@ -8,9 +8,22 @@ from typing import Any
 from graphc import frontend as fe
 from graphc.frontend.indexing import as_index, within
 from graphc.ir import Node
-from graphc.nn.activations import as_float, clamp, log_softmax, shifted
+from graphc.nn.activations import clamp, log_softmax, shifted
 from graphc.ops.gather import gather
-from graphc.ops.pointwise import as_node, equal, exp, log, logaddexp, maximum, multiply, relu, sqrt, subtract, where
+from graphc.ops.pointwise import (
+    as_float,
+    as_node,
+    equal,
+    exp,
+    log,
+    logaddexp,
+    maximum,
+    multiply,
+    relu,
+    sqrt,
+    subtract,
+    where,
+)
 from graphc.ops.structural import iota, stop_gradient
 from graphc.types import GraphError, ShapeError
 

@@ -65,6 +65,18 @@ def as_node(value: Any, like: DType | None = None) -> Node:
     return constant(array, like)
 
 
+def as_float(value: Any) -> Node:
+    """A float node: ints and bools become float32."""
+    node = as_node(value)
+    return node if node.dtype.is_float else cast(node, FLOAT32)
+
+
+def as_number(value: Any) -> Node:
+    """A node of numbers: bools become int32."""
+    node = as_node(value)
+    return cast(node, INT32) if node.dtype is BOOL else node
+
+
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     """NumPy's rule; raises :class:`ShapeError` naming the shapes."""
     try:
@@ -188,13 +200,6 @@ def pointwise(
     return op
 
 
-def alias(op: Pointwise, *names: str) -> Pointwise:
-    """The operation under further names of NumPy's; the array-API standard and the functions of Python have their own."""
-    for name in names:
-        operator(name)(op)
-    return op
-
-
 def _zero(*operands: Any) -> list[None]:
     return [None] * (len(operands) - 2)
 
@@ -224,9 +229,8 @@ divide = pointwise("divide", takes="float", reference=np.divide, c="{0} / {1}", 
                    derivative=lambda g, y, a, b: [g / b, -(g / b) * y])
 negative = pointwise("negative", takes="number", reference=np.negative, c="-{0}", c_int="({t})(0u - ({u}){0})", domain=(ALL,),
                      derivative=lambda g, y, x: [-g])
-abs = alias(pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
-                      derivative=lambda g, y, x: [g * sign(x)], doc="The absolute value; the gradient at 0 is 0."), "absolute", "fabs")
-fabs = abs
+abs = pointwise("abs", takes="number", reference=np.abs, c="fabs{f}({0})", c_int="({0} < 0 ? ({t})(0u - ({u}){0}) : {0})", domain=(ALL,),
+                derivative=lambda g, y, x: [g * sign(x)], doc="The absolute value; the gradient at 0 is 0.")
 sign: Pointwise = pointwise("sign", takes="number", reference=np.sign, c="gx_sign{f}({0})", c_int="({t})(({0} > 0) - ({0} < 0))", domain=(ALL,),
                  derivative=_zero)
 maximum = pointwise("maximum", takes="number", reference=lambda a, b: np.where((a > b) | (a != a), a, b), c="gx_max{f}({0}, {1})", c_int="({0} > {1} ? {0} : {1})",
@@ -303,8 +307,6 @@ arccosh = pointwise("arccosh", takes="float", reference=np.arccosh, c="gx_acosh{
                     derivative=lambda g, y, x: [g / (sqrt(x - 1) * sqrt(x + 1))])
 arctanh = pointwise("arctanh", takes="float", reference=np.arctanh, c="gx_atanh{f}({0})", cost=COSTLY, domain=(UNIT,),
                     derivative=lambda g, y, x: [g / ((1 - x) * (1 + x))])
-asin, acos, atan, atan2 = alias(arcsin, "asin"), alias(arccos, "acos"), alias(arctan, "atan"), alias(arctan2, "atan2")
-asinh, acosh, atanh = alias(arcsinh, "asinh"), alias(arccosh, "acosh"), alias(arctanh, "atanh")
 erf = pointwise("erf", takes="float", reference=special.erf, c="gx_erf{f}({0})", cost=COSTLY, domain=(ALL,),
                 derivative=lambda g, y, x: [g * (2 / _sqrt(pi)) * exp(-(x * x))], doc="The error function.")
 erfc = pointwise("erfc", takes="float", reference=special.erfc, c="gx_erfc{f}({0})", cost=2 * COSTLY, domain=(ALL,),
@@ -319,7 +321,7 @@ polygamma_: Pointwise = pointwise("polygamma_", takes="float", reference=special
 # --- to whole numbers, and what is left -------------------------------------------------------------------
 floor = pointwise("floor", takes="number", reference=_whole(np.floor), c="floor{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero)
 ceil = pointwise("ceil", takes="number", reference=_whole(np.ceil), c="ceil{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero)
-trunc = alias(pointwise("trunc", takes="number", reference=_whole(np.trunc), c="trunc{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero), "fix")
+trunc = pointwise("trunc", takes="number", reference=_whole(np.trunc), c="trunc{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero)
 rint = pointwise("rint", takes="number", reference=_whole(np.rint), c="rint{f}({0})", c_int="{0}", domain=(ALL,), derivative=_zero,
                  doc="The nearest whole number, of two equally near ones the even one.")
 floor_divide = pointwise("floor_divide", takes="number", reference=np.floor_divide, c="gx_floor_divide{f}({0}, {1})", c_int="gx_floor_divide_{d}({0}, {1})",
@@ -327,7 +329,6 @@ floor_divide = pointwise("floor_divide", takes="number", reference=np.floor_divi
 remainder = pointwise("remainder", takes="number", reference=np.remainder, c="gx_remainder{f}({0}, {1})", c_int="gx_remainder_{d}({0}, {1})",
                       cost=COSTLY, domain=(ALL, POSITIVE), derivative=lambda g, y, a, b: [g, -(g * floor_divide(a, b))],
                       doc="``a - b * floor(a / b)``, exact, with the sign of ``b`` as in Python; of an int and 0 it is 0.")
-mod = alias(remainder, "mod")
 fmod = pointwise("fmod", takes="number", reference=np.fmod, c="fmod{f}({0}, {1})", c_int="gx_fmod_{d}({0}, {1})",
                  cost=COSTLY, domain=(ALL, POSITIVE), derivative=lambda g, y, a, b: [g, -(g * rint((a - y) / b))],
                  doc="``a - b * trunc(a / b)``, exact, with the sign of ``a`` as in C; of an int and 0 it is 0.")
@@ -353,11 +354,11 @@ logical_not = pointwise("logical_not", takes="bool", reference=np.logical_not, c
 bitwise_and = pointwise("bitwise_and", takes="bits", reference=np.bitwise_and, c="{0} & {1}", domain=(ALL, ALL), derivative=_zero)
 bitwise_or = pointwise("bitwise_or", takes="bits", reference=np.bitwise_or, c="{0} | {1}", domain=(ALL, ALL), derivative=_zero)
 bitwise_xor = pointwise("bitwise_xor", takes="bits", reference=np.bitwise_xor, c="{0} ^ {1}", domain=(ALL, ALL), derivative=_zero)
-invert = alias(pointwise("invert", takes="bits", reference=np.invert, c="!{0}", c_int="~{0}", domain=(ALL,), derivative=_zero), "bitwise_not", "bitwise_invert")
-left_shift = alias(pointwise("left_shift", takes="int", reference=np.left_shift, c="gx_left_shift_{d}({0}, {1})", domain=(ALL, POSITIVE), derivative=_zero,
-                             doc="``a * 2**b``, wrapping; 0 where ``b`` is negative or not less than the number of bits."), "bitwise_left_shift")
-right_shift = alias(pointwise("right_shift", takes="int", reference=np.right_shift, c="gx_right_shift_{d}({0}, {1})", domain=(ALL, POSITIVE), derivative=_zero,
-                              doc="``floor(a / 2**b)``; a negative ``b`` counts as a large one."), "bitwise_right_shift")
+invert = pointwise("invert", takes="bits", reference=np.invert, c="!{0}", c_int="~{0}", domain=(ALL,), derivative=_zero)
+left_shift = pointwise("left_shift", takes="int", reference=np.left_shift, c="gx_left_shift_{d}({0}, {1})", domain=(ALL, POSITIVE), derivative=_zero,
+                       doc="``a * 2**b``, wrapping; 0 where ``b`` is negative or not less than the number of bits.")
+right_shift = pointwise("right_shift", takes="int", reference=np.right_shift, c="gx_right_shift_{d}({0}, {1})", domain=(ALL, POSITIVE), derivative=_zero,
+                        doc="``floor(a / 2**b)``; a negative ``b`` counts as a large one.")
 where: Pointwise = pointwise("where", takes="select", reference=np.where, c="{0} ? {1} : {2}", cost=FREE, domain=(ALL, ALL, ALL),
                   derivative=lambda g, y, condition, a, b: [None, where(condition, g, 0), where(condition, 0, g)],
                   doc="``a`` where ``condition`` (a bool node) holds, else ``b``.")
@@ -437,8 +438,7 @@ def polygamma(n: int, x: Any) -> Node:
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 0 <= n <= 20:
         raise GraphError(f"polygamma takes a whole number from 0 to 20 for n, got {n!r}")
-    node = as_node(x)
-    node = node if node.dtype.is_float else cast(node, FLOAT32)
+    node = as_float(x)
     if n == 0:
         return digamma(node)
     positive = node > 0
