@@ -47,6 +47,19 @@ def test_exact_ones_are_numpys(dtype):
         bits(both(build(x), {x: values}), build(values))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@np.errstate(all="ignore")
+def test_a_power_of_a_half_is_the_root(dtype):
+    x = gx.input("x", SPECIAL.shape, dtype)
+    values = SPECIAL.astype(dtype)
+    for half in (0.5, np.float32(0.5), np.float64(0.5)):
+        bits(both(x**half, {x: values}), values**0.5)
+    # As a tensor it stays C's pow in all elements, also where gcc would make a loop of it one of square roots.
+    power = both(x ** gx.constant(np.full(values.shape, 0.5), dtype=dtype), {x: values})
+    np.testing.assert_array_equal(power[np.isinf(values)], np.inf)
+    assert not np.signbit(power[values == 0]).any()
+
+
 def test_scales():
     x = gx.input("x", (50,), "float64")
     values = np.linspace(-400, 400, 50)

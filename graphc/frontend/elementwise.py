@@ -62,7 +62,7 @@ __all__ = [
 # --- powers -----------------------------------------------------------------------------------------
 @operator("power")
 def power(base: Any, exponent: Any) -> Node:
-    """``base ** exponent``. A static integer exponent is multiplied out: exact for ints, any base for floats."""
+    """``base ** exponent``. A static integer exponent is multiplied out: exact for ints, any base for floats; 0.5 is ``sqrt``."""
     if isinstance(exponent, int | np.integer) and not isinstance(exponent, bool) and -64 <= exponent <= 64:
         node = as_node(base)
         if exponent < 0:
@@ -75,8 +75,10 @@ def power(base: Any, exponent: Any) -> Node:
             left >>= 1
             factor = multiply(factor, factor) if left else factor
         return broadcast_to(as_node(1, node.dtype), node.shape) if result is None else result
-    if isinstance(exponent, float) and exponent.is_integer() and -64 <= exponent <= 64:
+    if isinstance(exponent, float | np.floating) and exponent.is_integer() and -64 <= exponent <= 64:
         return power(as_float(base), int(exponent))
+    if isinstance(exponent, float | np.floating) and exponent == 0.5:
+        return sqrt(base)
     return power_(base, exponent)
 
 

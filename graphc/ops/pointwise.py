@@ -245,7 +245,8 @@ fmax = pointwise("fmax", takes="number", reference=lambda a, b: np.where((a >= b
 fmin = pointwise("fmin", takes="number", reference=lambda a, b: np.where((a <= b) | (b != b), a, b), c="gx_fmin{f}({0}, {1})", c_int="({0} < {1} ? {0} : {1})",
                  domain=(ALL, ALL), derivative=lambda g, y, a, b: _first(g, a, b, less_equal),
                  doc="The smaller; a number rather than NaN. The gradient goes to ``a`` where both are equal.")
-power_: Pointwise = pointwise("power_", takes="float", reference=np.power, c="gx_pow{f}({0}, {1})", cost=60, domain=(POSITIVE, ALL),
+# np.power takes the root for a scalar 0.5, which differs for -inf and -0; np.float_power never does.
+power_: Pointwise = pointwise("power_", takes="float", reference=np.float_power, c="gx_pow{f}({0}, {1})", cost=60, domain=(POSITIVE, ALL),
                    derivative=lambda g, y, a, b: [g * b * power_(a, b - 1), g * where(equal(a, 0), 0, log(where(equal(a, 0), 1, a))) * y])
 
 # --- exponentials and roots -----------------------------------------------------------------------------
