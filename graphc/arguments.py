@@ -76,14 +76,23 @@ def allocate(what: str, shape: tuple[int, ...], dtype: DType) -> Array:
         raise InputValueError(f"{what}, shape {shape}, needs {nbytes:,} bytes, more than there is memory for") from None
 
 
-def convert(function: str, slot: Slot, value: Any, also: str = "") -> Array:
+def convert(function: str, slot: Slot, value: Any, also: TensorType | None = None) -> Array:
     """``value`` as a C-contiguous array of exactly the type of ``slot``; itself where it is one.
 
     Takes what NumPy makes a real array of, where the kind allows: ints and bools to float, bools to int, any int to a
     narrower one if its values fit. Raises :class:`InputTypeError` and :class:`InputValueError`, naming ``function``
-    and the input; ``also`` adds another shape to what the message says was expected.
+    and the input; ``also`` is another type that the message says would have fitted.
     """
-    where, wanted = f"{function}: input {slot.name!r}", slot.type.dtype
+    wanted = slot.type.dtype
+    if (
+        value.__class__ is np.ndarray
+        and value.dtype == wanted.numpy
+        and value.shape == slot.type.shape
+        and value.flags.num & EXACT == EXACT
+    ):
+        exact: Array = value
+        return exact
+    where = f"{function}: input {slot.name!r}"
     if isinstance(value, Node):
         raise InputTypeError(f"{where} expects {slot.type}, got the node {value!r}; a call takes numbers, not nodes")
     try:
@@ -96,8 +105,9 @@ def convert(function: str, slot: Slot, value: Any, also: str = "") -> Array:
         error_type = InputValueError if isinstance(value, int) else InputTypeError
         raise error_type(f"{where} expects {slot.type}, got {kind}{hint}")
     if array.shape != slot.type.shape:
+        other = "" if also is None else f" or, one for each step, {also}"
         raise InputValueError(
-            f"{where} expects {slot.type}{also}, got shape {array.shape}; "
+            f"{where} expects {slot.type}{other}, got shape {array.shape}; "
             "shapes are fixed when a function is compiled: reshape the array, or compile for this shape"
         )
     kind = array.dtype.kind if array.size else wanted.numpy.kind

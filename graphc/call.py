@@ -23,15 +23,13 @@ import numpy as np
 
 from graphc.arguments import EXACT, Culprit, convert, outside
 from graphc.concurrency import frame_of, guarded_call, guards_of, thread_count
-from graphc.enter import Argument, Call
+from graphc.enter import Argument, Call, address
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
 from graphc.program import Program
 from graphc.types import BOOL, DType, IndexOutOfRangeError, InputTypeError, InputValueError
 
 __all__ = ["Caller", "Lane"]
-
-_ndarray = np.ndarray
 
 # Bytes of an output from which on its memory is used again.
 LARGE = 1 << 20
@@ -67,17 +65,17 @@ class Caller:
         self.names = tuple(slot.name for slot in signature.inputs)
         self.guards = guards_of(signature.parameters)
         self.written = [parameter.value for parameter, writes in signature.parameters if writes]
+        self._spans = [_span(array) for array in self.written]
         self.place = program.place
         first_output = len(signature.inputs) + len(signature.parameters)
-        # (word, NumPy dtype, shape) of each
-        self._inputs = [(k, slot.type.dtype.numpy, slot.type.shape) for k, slot in enumerate(signature.inputs)]
-        self.outputs = [
+        self.outputs = [  # (word, NumPy dtype, shape) of each
             (first_output + k, slot.type.dtype.numpy, slot.type.shape) for k, slot in enumerate(signature.outputs)
         ]
         nbytes = [slot.type.nbytes for slot in signature.outputs]
         self.empties = [_Recycled() if size >= LARGE else None for size in nbytes]  # None: NumPy's
         slots = [*enumerate(signature.inputs), *enumerate(signature.outputs, first_output)]
         self._scalars = {word: slot.type.dtype for word, slot in slots if not slot.type.shape}
+        self.pace = 0.0  # of the last run, for the next: steps a second
         self._first = self.lane()
         self._free = [self._first]
 
@@ -104,7 +102,7 @@ class Caller:
             self._first, self._free, self.general, by_position=self.positional, form=self.signature.form,
             inputs=[
                 Argument(slot.name, slot.type, word, self._first.cells.get(word))
-                for (word, _, _), slot in zip(self._inputs, self.signature.inputs, strict=True)
+                for word, slot in enumerate(self.signature.inputs)
             ],
             outputs=[
                 Argument(slot.name, slot.type, word, self._first.cells.get(word), empty)
@@ -141,18 +139,11 @@ class Caller:
         lane = self.take()
         try:
             slots, place = lane.slots, self.place
-            for word, dtype, shape in self._inputs:
-                value = values[word]
+            for word, slot in enumerate(self.signature.inputs):
+                value = convert(self.name, slot, values[word])
                 if word in lane.cells:
-                    lane.cells[word][...] = convert(self.name, self.signature.inputs[word], value)
+                    lane.cells[word][...] = value
                     continue
-                if not (
-                    value.__class__ is _ndarray
-                    and value.dtype == dtype
-                    and value.shape == shape
-                    and value.flags.num & EXACT == EXACT
-                ):
-                    value = convert(self.name, self.signature.inputs[word], value)
                 values[word] = value = self.apart(value, targets)
                 slots[word] = place(value)
             results: list[Any] = [None] * len(self.outputs)
@@ -198,7 +189,9 @@ class Caller:
     # --- what is wrong ---
     def apart(self, array: Array, out: Sequence[Array]) -> Array:
         """``array``, or a copy where it may overlap a parameter that is written or one of ``out``."""
-        return array.copy() if any(np.may_share_memory(array, other) for other in (*self.written, *out)) else array
+        begin = address(array)
+        end, spans = begin + array.nbytes, [*self._spans, *map(_span, out)]
+        return array.copy() if any(begin < last and first < end for first, last in spans) else array
 
     def _given_outputs(self, out: Any) -> list[Array]:
         """The arrays of ``out=``, each checked to be exactly what C writes into."""
@@ -263,6 +256,10 @@ class _Recycled:
         block = np.empty(shape, dtype)
         self._blocks[:] = [*self._blocks[-1:], block]
         return block[...]
+
+
+def _span(array: Array) -> tuple[int, int]:
+    return (begin := address(array)), begin + array.nbytes
 
 
 def _fresh(function: str, empty: Callable[..., Array] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -78,10 +78,10 @@ class Function:
         n = int(n)
         values, strides = [], []
         for slot, value in zip(self.inputs, self._caller.ordered((), arrays), strict=True):
-            stacked = Slot(slot.name, TensorType((n, *slot.type.shape), slot.type.dtype))
-            per_step = given_shape(value) == stacked.type.shape
-            also = "" if per_step else f" or, one for each step, {stacked.type}"
-            array = convert(f"{self.name}.run", stacked if per_step else slot, value, also)
+            stacked = TensorType((n, *slot.type.shape), slot.type.dtype)
+            per_step = given_shape(value) == stacked.shape
+            wanted = Slot(slot.name, stacked) if per_step else slot
+            array = convert(f"{self.name}.run", wanted, value, None if per_step else stacked)
             values.append(array if slot.type.size else np.empty(slot.type.shape, slot.type.dtype.numpy))
             strides.append(slot.type.size if per_step else 0)
         outputs = self._stacked(n)
@@ -341,7 +341,9 @@ class Loop:
 
             return run
 
-        return self._chunks(n, begin, lambda k: [v[k] if s else v for v, s in zip(values, strides, strict=True)])
+        self._pace = self._caller.pace
+        yield from self._chunks(n, begin, lambda k: [v[k] if s else v for v, s in zip(values, strides, strict=True)])
+        self._caller.pace = self._pace
 
     def rows(self, values: Sequence[tuple[Array, bool]], order: Array) -> Iterator[int]:
         """Apply a step for each row of ``order`` (steps, batch); yields as :meth:`steps` does.

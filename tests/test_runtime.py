@@ -336,6 +336,15 @@ def test_an_error_in_progress_leaves_whole_steps(backend):
     assert s.value == seen[-1][0]
 
 
+def test_a_run_goes_on_at_the_pace_of_the_last(backend):
+    _, f = counter(backend)
+    for first in (True, False):
+        seen = []
+        f.run(100, progress=lambda done, total, seen=seen: seen.append(done))
+        assert (seen[0] == 1) is first
+        assert seen[-1] == 100
+
+
 @contextmanager
 def ctrl_c(delay):
     """Ctrl-C after ``delay`` seconds, with no garbage about: Python drops one that comes in a weakref callback."""
