@@ -48,6 +48,7 @@ from graphc.schedule.kernels import (
 )
 from graphc.schedule.schedule import stores_of
 from graphc.spell import (
+    LARGEST,
     CNames,
     ScalarSpeller,
     batch_name,
@@ -77,6 +78,8 @@ STACK_BYTES = 2048
 SHORT_ROW = 64
 # The lanes of so many bytes of rounds are kept, to be added up together.
 ROWS_BYTES = 4096
+# Rows of a kernel that reads and writes so much come from memory, not from the last cache; how far ahead they are fetched then.
+FAR_BYTES, BYTES_AHEAD = 16 << 20, 4096
 # Loops shorter than this many elementary operations are never shared among threads.
 OPERATIONS_PER_THREAD = 400_000
 # How many operations it takes a routine, at least, to bring an element from an operand to the result.
@@ -161,6 +164,9 @@ class StageView:
     flat_extent: int = 0
     columns: list[dict[str, str]] = field(default_factory=list)
     columns_at_once: int = 0
+    fetched: list[str] = field(default_factory=list)  # rows of rounds to come, from `line` on
+    line: str = ""
+    line_elements: int = 0
 
 
 @dataclass
@@ -533,12 +539,42 @@ class _Emitter:
         view.declarations += [spell.line(line) for line in kernel.before]
         view.comment = comments(kernel.formulas)
         view.stages = [self.stage(stage, spell, kernel, view.private) for stage in kernel.stages]
+        self.fetch_ahead(kernel, view, speller)
         for accumulator in kernel.accumulators:
             view.finish += spell.finish(accumulator)
         spell.lane = ""
         view.finish += [spell.line(line) for line in kernel.after]
         view.final = [self.stage(stage, spell, kernel, view.private) for stage in kernel.final]
         view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
+
+    def fetch_ahead(self, kernel: LoopKernel, view: FunctionView, speller: ScalarSpeller) -> None:
+        """Where rounds go over long rows more than once, let the last of the stages that do so in strips fetch, strip by strip,
+        what the next rounds read and this one stores: the hardware does not look ahead while a row is computed with."""
+        sweeps = [
+            (stage, seen) for stage, seen in zip(kernel.stages, view.stages, strict=True)
+            if stage.lanes > 1 and len(stage.loops) == 1 and not seen.block
+        ]  # fmt: skip
+        if len(sweeps) < 2 or not kernel.outer or kernel.strip or self.moved(kernel) < FAR_BYTES:
+            return
+        last, into = sweeps[-1]
+        row, (axis, extent) = kernel.outer[-1][0], last.loops[0]
+        lines = [line for stage in kernel.stages if stage.loops == last.loops for line in stage.body]
+        stored = {line.tensor: line.index for line in lines if isinstance(line, Store)}
+        loaded = {s.tensor: s.index for line in lines for root in roots_of(line) for s in self.walk(root) if s.op == "load"}
+        places = [
+            (tensor, index, tensor in stored) for tensor, index in {**loaded, **stored}.items()
+            if tensor in self.types and index.factor(axis) == 1 and (index.factor(row) or 0) >= extent
+        ]  # fmt: skip
+        size = max((self.types[tensor].dtype.itemsize for tensor, _, _ in places), default=0)
+        if not places or 4 * len(places) * extent * size > self.model.l2_bytes:
+            return
+        into.line, into.line_elements = speller.locals.fresh("line"), 64 // size
+        there = ScalarSpeller(speller.names, speller.shapes, {row: axis_name(row) for row, _ in kernel.outer} | {axis: into.line})
+        for tensor, index, written in places:
+            ahead = index if written else index + (index.factor(row) or 0) * max(1, BYTES_AHEAD // (extent * size))
+            if ahead.bounds[1] < LARGEST:
+                macro = "GX_PREFETCH_WRITE" if written else "GX_PREFETCH_L2"
+                into.fetched.append(f"{macro}(&{there.element(tensor, ahead)});")
 
     def pays(self, kernel: LoopKernel) -> bool:
         """Whether threads share the rounds: there are many, they do enough, and what they leave can be kept apart."""

@@ -210,6 +210,28 @@ def test_what_the_end_of_a_kernel_keeps_has_no_place_in_a_strip():
     np.testing.assert_allclose(gx.compile([x, q], node, name="end")(*given.values()), gx.evaluate(node, given), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_from_memory_are_fetched_ahead(dtype):
+    far, near = 5000, 50
+    x, c = (gx.input(name, (far, 1000), dtype) for name in "xc")
+    outputs = [gx.sum(gx.nn.softmax(x) * c)]
+    outputs += gx.grad(outputs[0], [x])
+    f = gx.compile([x, c], outputs, name="rows")
+    assert "GX_PREFETCH_L2(&x[i * 1000 + line + " in f.c_source
+    assert "GX_PREFETCH_WRITE(&" in f.c_source
+    values = {name: np.random.default_rng(0).normal(size=(far, 1000)).astype(dtype) for name in "xc"}
+    value, gradient = f(**values)
+
+    part = [gx.input(name, (near, 1000), dtype) for name in "xc"]
+    loss = gx.sum(gx.nn.softmax(part[0]) * part[1])
+    g = gx.compile(part, gx.grad(loss, [part[0]]), name="rows")
+    assert "GX_PREFETCH_L2(&" not in g.c_source
+    np.testing.assert_array_equal(gradient[-near:], g(**{name: v[-near:] for name, v in values.items()})[0])
+    e = np.exp(values["x"].astype(np.float64))
+    expected = np.sum(e / e.sum(1, keepdims=True) * values["c"])
+    np.testing.assert_allclose(value, expected, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
 # --- fusion holds: the number of passes -------------------------------------------------------------------
 def test_layer_norm_is_one_pass_forward_and_backward():
     x, c, w, b = gx.input("x", (64, 512)), gx.input("c", (64, 512)), gx.input("w", (512,)), gx.input("b", (512,))
