@@ -40,8 +40,6 @@ from graphc.schedule.kernels import (
     Stage,
     Store,
     lines_of,
-    picks_of,
-    reach,
     reads_of,
     roots_of,
     scalars_of,
@@ -124,6 +122,11 @@ def extents_of(kernel: Kernel) -> list[int]:
         stages = (*kernel.stages, *kernel.final)
         return [extent for loops in (kernel.outer, *(stage.loops for stage in stages)) for _, extent in loops]
     return [kernel.m, kernel.n, kernel.k, *kernel.batch] if isinstance(kernel, ContractKernel) else []
+
+
+def places_of(index: Index) -> int:
+    """In how many rounds of the loops that it depends on an index may differ."""
+    return prod({atom.axis: atom.extent for atom in index.atoms() if isinstance(atom, Var)}.values())
 
 
 def helpers_used(texts: Iterable[str]) -> set[str]:
@@ -873,8 +876,8 @@ class _Emitter:
             for name in names:
                 if name in self.types:
                     type, found = self.types[name], places.get(name, [])
-                    picked = bool(found) and all(any(picks_of(index)) for index in found)
-                    most = max(reach(index) for index in found) * type.dtype.itemsize if picked else type.nbytes
+                    picked = bool(found) and all(any(index.picks) for index in found)
+                    most = max(places_of(index) for index in found) * type.dtype.itemsize if picked else type.nbytes
                     parameter = self.schedule.aliases.get(name, name)
                     touched[parameter] = max(touched.get(parameter, 0), min(most, type.nbytes))
             total += sum(touched.values())

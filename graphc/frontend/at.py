@@ -17,7 +17,7 @@ import numpy as np
 from graphc.frontend.indexing import Index, Selection, as_index, getitem, picked, selection, spread_over, within
 from graphc.frontend.movement import ravel
 from graphc.ir import Array, Node, operator
-from graphc.ops.gather import SMALL_TABLE, WIDE_TABLE, scatter
+from graphc.ops.gather import is_wide, scatter
 from graphc.ops.pointwise import add, as_node, broadcast_shapes, cast, maximum, minimum, multiply, where
 from graphc.ops.structural import broadcast_to, constant, pad, permute, reshape, slice_
 from graphc.types import BOOL, INT32, DTypeError, ShapeError, normalize_axis, promote
@@ -147,7 +147,7 @@ def _last(kind: str, indices: list[Array], extents: tuple[int, ...]) -> Array | 
     than what is updated."""
     flat = np.ravel_multi_index([index.ravel() for index in indices], extents)
     elements = math.prod(extents)
-    if not flat.size or elements > max(SMALL_TABLE, WIDE_TABLE * flat.size):
+    if not flat.size or is_wide(elements, flat.size):
         return None
     if kind != "set" and np.unique(flat).size < flat.size:
         return None

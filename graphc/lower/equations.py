@@ -11,7 +11,7 @@ transpose, slice, pad, reshape, gather) is in the index of a load.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,7 +33,11 @@ __all__ = [
     "Operand",
     "Program",
     "Reduction",
+    "axis_name",
+    "format_equation",
+    "format_guards",
     "format_index",
+    "format_operand",
     "format_program",
     "interpret",
     "verify",
@@ -280,6 +284,7 @@ AXIS_NAMES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "
 
 
 def axis_name(axis: int) -> str:
+    """The letter of an axis, as in the text of equations and in C."""
     return AXIS_NAMES[axis] if axis < len(AXIS_NAMES) else f"i{axis}"
 
 
@@ -308,21 +313,25 @@ def format_index(index: Index) -> str:
 
 
 def format_operand(operand: Operand) -> str:
+    """The operand as text: ``X[i, k]``, with its guards: ``(X[i - 1] if 0 <= i - 1 < 8 else 0)``."""
     if isinstance(operand, Literal):
         text = str(operand.dtype.numpy.type(operand.value))
     elif isinstance(operand, IndexValue):
         text = format_index(operand.index)
     else:
         text = operand.tensor + (f"[{', '.join(map(format_index, operand.index))}]" if operand.index else "")
-    if not operand.guards:
-        return text
-    conditions = []
-    for g in operand.guards:
-        one = g.low == g.high - 1
-        conditions.append(f"{format_index(g.index)} == {g.low}" if one else f"{g.low} <= {format_index(g.index)} < {g.high}")
-        if g.step != 1:
-            conditions.append(f"{g.step} divides {format_index(g.index)}")
-    return f"({text} if {' and '.join(conditions)} else 0)"
+    return f"({text} if {format_guards(operand.guards)} else 0)" if operand.guards else text
+
+
+def format_guards(guards: Iterable[Guard]) -> str:
+    """The condition under which all of them hold: ``0 <= i - 1 < 8 and 2 divides i - 1``."""
+    texts = []
+    for guard in guards:
+        index = format_index(guard.index)
+        texts.append(f"{index} == {guard.low}" if guard.low == guard.high - 1 else f"{guard.low} <= {index} < {guard.high}")
+        if guard.step != 1:
+            texts.append(f"{guard.step} divides {index}")
+    return " and ".join(texts)
 
 
 INFIX = {

@@ -7,7 +7,7 @@ divisions that the extents decide vanish: with j < 32, ``(32 i + j) // 32`` is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,15 +95,23 @@ class Index:
     @cached_property
     def variables(self) -> frozenset[int]:
         """The axes whose variables occur, also inside of divisions and picks."""
-        found: set[int] = set()
-        for atom, _ in self.terms:
-            if isinstance(atom, Var):
-                found.add(atom.axis)
-            elif isinstance(atom, Pick):
-                found.update(*(part.variables for part in atom.index))
-            else:
-                found |= atom.index.variables
-        return frozenset(found)
+        return frozenset(atom.axis for atom in self.atoms() if isinstance(atom, Var))
+
+    def atoms(self) -> Iterator[Atom]:
+        """Every atom, also inside of divisions and picks."""
+        stack = [self]
+        while stack:
+            for atom, _ in stack.pop().terms:
+                yield atom
+                if isinstance(atom, Pick):
+                    stack.extend(atom.index)
+                elif not isinstance(atom, Var):
+                    stack.append(atom.index)
+
+    @property
+    def picks(self) -> Iterator[str]:
+        """The tensors whose elements it picks."""
+        return (atom.tensor for atom in self.atoms() if isinstance(atom, Pick))
 
     @property
     def axis(self) -> int | None:

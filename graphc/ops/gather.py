@@ -18,10 +18,10 @@ import numpy as np
 from graphc.ir import OPERATORS, Array, Node, Op, Routine, make, register, rounded
 from graphc.ops.pointwise import cast, equal, less, where
 from graphc.ops.routines import cut, flipped, recurrence
-from graphc.ops.structural import broadcast_to, constant, iota, reduce, reshape, zeros_like
+from graphc.ops.structural import broadcast_to, constant, iota, reduce, reshape, unspread, zeros_like
 from graphc.types import BOOL, INT32, DTypeError, IndexOutOfRangeError, ShapeError, TensorType
 
-__all__ = ["GATHER", "SCATTER", "check_indices", "gather", "inverse", "scatter"]
+__all__ = ["GATHER", "SCATTER", "check_indices", "gather", "inverse", "is_wide", "scatter"]
 
 
 # --- indices ----------------------------------------------------------------------------------------------
@@ -76,13 +76,6 @@ def _known(node: Node) -> Array | None:
     return value
 
 
-def _elements(node: Node) -> int:
-    """How many different elements there can be in a node that repeats others."""
-    while node.op.name in ("broadcast_to", "reshape"):
-        (node,) = node.operands
-    return node.size
-
-
 # --- gather -----------------------------------------------------------------------------------------------
 def _infer_gather(x: TensorType, *indices: TensorType, axis: int, wrap: bool = False) -> TensorType:
     return TensorType(_picked(x, indices, axis), x.dtype)
@@ -98,7 +91,7 @@ def _gradient_gather(g: Node, y: Node, x: Node, *indices: Node, axis: int, wrap:
     nothing = [None] * len(indices)
     if not y.size:
         return [None, *nothing]
-    if len(indices) == 1 and y.shape[axis] == 1 and _elements(indices[0]) * x.shape[axis] == x.size:
+    if len(indices) == 1 and y.shape[axis] == 1 and unspread(indices[0]).size * x.shape[axis] == x.size:
         (index,) = indices
         extent = x.shape[axis]
         steps = reshape(iota(extent), tuple(extent if i == axis else 1 for i in range(x.ndim)))
@@ -129,6 +122,11 @@ def gather(x: Node, indices: Sequence[Node], axis: int, *, wrap: bool = False) -
 SMALL_TABLE, WIDE_TABLE = 4096, 8
 
 
+def is_wide(elements: int, picked: int) -> bool:
+    """Whether a table of so many elements is too large to go through for the sake of those that are picked."""
+    return elements > max(SMALL_TABLE, WIDE_TABLE * picked)
+
+
 def inverse(indices: Sequence[Array], shape: Sequence[int], axis: int) -> Array | None:
     """For each element of the picked axes, flat, the places p from which it is picked, in order, and -1: (b, elements, m, r),
     with 1 for b and r where all of them have the same indices. None where that would be much larger than what is picked."""
@@ -139,7 +137,7 @@ def inverse(indices: Sequence[Array], shape: Sequence[int], axis: int) -> Array 
             flat = flat.take([0], other)
     before, count, after = flat.shape[:axis], flat.shape[axis], flat.shape[axis + 1 :]
     elements, rows = math.prod(extents), math.prod((*before, *after))
-    if flat.size == 0 or elements > max(SMALL_TABLE, WIDE_TABLE * count):
+    if flat.size == 0 or is_wide(elements, count):
         return None
     lines = np.moveaxis(flat, axis, -1).reshape(rows, count)  # one for each position before and after
     keys = (lines + elements * np.arange(rows)[:, None]).ravel()

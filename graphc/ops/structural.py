@@ -32,6 +32,7 @@ __all__ = [
     "reshape",
     "slice_",
     "stop_gradient",
+    "unspread",
     "zeros_like",
 ]
 
@@ -217,6 +218,13 @@ def pad(x: Node, start: Sequence[int], step: Sequence[int], shape: Sequence[int]
     if tuple(shape) == x.shape and all(s == 0 for s in start) and all(d == 1 for d in step):
         return x
     return make(PAD, x, start=tuple(start), step=tuple(step), shape=tuple(shape))
+
+
+def unspread(node: Node) -> Node:
+    """What a node repeats: the operand of its broadcasts and reshapes, as far as they go."""
+    while node.op in (BROADCAST, RESHAPE):
+        (node,) = node.operands
+    return node
 
 
 # --- reductions -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphc.ir import Array, Node, Parameter, make, rebuild, rounded
 from graphc.ops import pointwise as pw
-from graphc.ops.structural import broadcast_to, constant, permute
+from graphc.ops.structural import broadcast_to, constant, permute, unspread
 
 __all__ = ["RULES", "simplify"]
 
@@ -58,8 +58,7 @@ def simplify(outputs: Sequence[Node]) -> list[Node]:
 # --- reading nodes ------------------------------------------------------------------------------------
 def uniform(node: Node) -> Array | None:
     """The one value of a constant node, or of one that is spread; None for anything else."""
-    while node.op.name in ("broadcast_to", "reshape"):
-        (node,) = node.operands
+    node = unspread(node)
     return rounded(node).reshape(()) if node.op.name == "constant" and node.size == 1 else None
 
 

@@ -32,6 +32,7 @@ from graphc.ops.structural import (
     reduce,
     reshape,
     slice_,
+    unspread,
     zeros_like,
 )
 from graphc.types import GradientError
@@ -295,8 +296,7 @@ def _spread(node: Node, labels: Sequence[int], wanted: Sequence[int], shape: Seq
 
 def _is_one(node: Node) -> bool:
     """Whether every element is the constant one."""
-    while node.op.name in ("broadcast_to", "reshape"):
-        (node,) = node.operands
+    node = unspread(node)
     return node.op.name == "constant" and node.shape == () and bool(node.attrs["value"].array == 1)
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 from graphc.ir import REGISTRY
 from graphc.lower.equations import Equation, IndexValue, Load, Operand, Program
-from graphc.lower.index import Pick, Var, flatten
+from graphc.lower.index import flatten
 from graphc.ops.pointwise import Pointwise
 
 __all__ = ["ContractGroup", "Group", "Grouping", "LoopGroup", "Member", "RoutineGroup", "choose_stored", "live"]
@@ -67,17 +67,9 @@ def is_whole(load: Load, equation: Equation) -> bool:
 # --- stored or computed again -------------------------------------------------------------------------
 def picked(operand: Operand) -> Iterator[str]:
     """Tensors whose elements serve as indices in an operand."""
-    if isinstance(operand, Load):
-        parts = [*operand.index, *(guard.index for guard in operand.guards)]
-    else:
-        parts = [guard.index for guard in operand.guards] + ([operand.index] if isinstance(operand, IndexValue) else [])
-    while parts:
-        for atom, _ in parts.pop().terms:
-            if isinstance(atom, Pick):
-                yield atom.tensor
-                parts.extend(atom.index)
-            elif not isinstance(atom, Var):
-                parts.append(atom.index)
+    own = operand.index if isinstance(operand, Load) else (operand.index,) if isinstance(operand, IndexValue) else ()
+    for index in (*own, *(guard.index for guard in operand.guards)):
+        yield from index.picks
 
 
 def choose_stored(program: Program) -> dict[str, Equation]:

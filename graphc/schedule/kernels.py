@@ -7,12 +7,11 @@ pointwise epilogue. Both compute with :class:`Scalar` values, a graph of single 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from math import prod
 
 from graphc.lower.equations import Check, Guard
-from graphc.lower.index import Index, Pick, Var
+from graphc.lower.index import Index
 from graphc.types import DType, TensorType
 
 __all__ = [
@@ -254,7 +253,7 @@ def lines_of(kernel: Kernel) -> Iterator[Line]:
 
 
 def scalars_of(kernel: Kernel) -> Iterator[Scalar]:
-    """Every scalar that a kernel computes, each once."""
+    """Every scalar that a kernel uses, each once."""
     roots: list[Scalar] = []
     if isinstance(kernel, ContractKernel):
         roots += [kernel.left.scalar, kernel.right.scalar]
@@ -262,39 +261,18 @@ def scalars_of(kernel: Kernel) -> Iterator[Scalar]:
         roots.extend(roots_of(line))
     if isinstance(kernel, CheckKernel):
         roots.append(kernel.load)
-    seen: set[Scalar] = set()
-    roots.reverse()
-    while roots:
-        scalar = roots.pop()
+    return reached(roots)
+
+
+def reached(roots: Iterable[Scalar]) -> Iterator[Scalar]:
+    """Some scalars and all that they are computed from, each once, a scalar before its arguments."""
+    stack, seen = list(roots)[::-1], set()
+    while stack:
+        scalar = stack.pop()
         if scalar not in seen:
             seen.add(scalar)
-            roots.extend(reversed(scalar.args))
+            stack.extend(reversed(scalar.args))
             yield scalar
-
-
-def picks_of(index: Index) -> Iterator[str]:
-    """The tensors whose elements an index picks."""
-    stack = [index]
-    while stack:
-        for atom, _ in stack.pop().terms:
-            if isinstance(atom, Pick):
-                yield atom.tensor
-                stack.extend(atom.index)
-            elif not isinstance(atom, Var):
-                stack.append(atom.index)
-
-
-def reach(index: Index) -> int:
-    """In how many rounds of the loops that it depends on an index may differ."""
-    extents: dict[int, int] = {}
-    stack = [index]
-    while stack:
-        for atom, _ in stack.pop().terms:
-            if isinstance(atom, Var):
-                extents[atom.axis] = atom.extent
-            else:
-                stack.extend(atom.index if isinstance(atom, Pick) else (atom.index,))
-    return prod(extents.values())
 
 
 def reads_of(kernel: Kernel) -> list[str]:
@@ -308,10 +286,10 @@ def reads_of(kernel: Kernel) -> list[str]:
         if scalar.op == "load":
             found[scalar.tensor] = None
         for index in (scalar.index, *(guard.index for guard in scalar.guards)):
-            found.update(dict.fromkeys(picks_of(index)))
+            found.update(dict.fromkeys(index.picks))
     for line in lines_of(kernel):
         if isinstance(line, Store):
-            found.update(dict.fromkeys(picks_of(line.index)))
+            found.update(dict.fromkeys(line.index.picks))
     return list(found)
 
 

@@ -28,6 +28,7 @@ from graphc.schedule.kernels import (
     Scalar,
     Stage,
     Store,
+    reached,
     roots_of,
 )
 from graphc.types import INT32, DType, TensorType
@@ -467,15 +468,9 @@ class _Loops:
             lines = stage.before if stage.loops else [*stage.before, *stage.body]
             if any(isinstance(line, Accumulate) and line.into.lanes > 1 for line in lines if not stage.loops):
                 return True
-            stack, seen = [root for line in lines for root in roots_of(line)], set()
-            while stack:
-                scalar = stack.pop()
-                if scalar not in seen:
-                    seen.add(scalar)
-                    op = REGISTRY.get(scalar.op)
-                    if isinstance(op, Pointwise) and op.cost >= COSTLY:
-                        return True
-                    stack.extend(scalar.args)
+            ops = [REGISTRY.get(scalar.op) for scalar in reached(root for line in lines for root in roots_of(line))]
+            if any(isinstance(op, Pointwise) and op.cost >= COSTLY for op in ops):
+                return True
         return False
 
     def close_rounds(self) -> None:

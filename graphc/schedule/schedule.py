@@ -33,7 +33,7 @@ from graphc.schedule.kernels import (
     Schedule,
     Store,
     lines_of,
-    picks_of,
+    reached,
     reads_of,
     roots_of,
     scalars_of,
@@ -242,9 +242,9 @@ def _elementwise(kernel: Kernel, updates: Mapping[str, str]) -> set[str]:
     harmless = set(updates) - set(reads_of(kernel))
     scalars = list(scalars_of(kernel))
     apart = {name for scalar in scalars for name in _picked(scalar)}
-    apart.update(name for line in lines_of(kernel) if isinstance(line, Store) for name in picks_of(line.index))
+    apart.update(name for line in lines_of(kernel) if isinstance(line, Store) for name in line.index.picks)
     if isinstance(kernel, ContractKernel):
-        apart.update(s.tensor for operand in (kernel.left, kernel.right) for s in _closure(operand.scalar))
+        apart.update(s.tensor for s in reached([kernel.left.scalar, kernel.right.scalar]))
         places = [(True, kernel.epilogue)]
     elif isinstance(kernel, LoopKernel):
         stages = [(bool(kernel.outer), s) for s in kernel.stages] + [(False, s) for s in kernel.final]
@@ -289,20 +289,9 @@ def _elementwise(kernel: Kernel, updates: Mapping[str, str]) -> set[str]:
     return harmless
 
 
-def _closure(root: Scalar) -> set[Scalar]:
-    found: set[Scalar] = set()
-    stack = [root]
-    while stack:
-        scalar = stack.pop()
-        if scalar not in found:
-            found.add(scalar)
-            stack.extend(scalar.args)
-    return found
-
-
 def _picked(scalar: Scalar) -> set[str]:
     indices = [scalar.index, *(guard.index for guard in scalar.guards)]
-    return {name for index in indices for name in picks_of(index)}
+    return {name for index in indices for name in index.picks}
 
 
 class _Order:

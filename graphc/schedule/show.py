@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from graphc.lower.equations import INFIX, Guard, axis_name, format_index, format_operand
+from graphc.lower.equations import INFIX, axis_name, format_guards, format_index, format_operand
 from graphc.lower.index import Index, unflatten
 from graphc.schedule.kernels import (
     Accumulate,
@@ -69,7 +69,7 @@ class _Printer:
         if scalar.op == "load":
             return self.element(scalar.tensor, scalar.index)
         if scalar.op == "guard":
-            return f"({self.value(scalar.args[0])} if {_conditions(scalar.guards)} else 0)"
+            return f"({self.value(scalar.args[0])} if {format_guards(scalar.guards)} else 0)"
         if scalar.op == "cast":
             return f"{scalar.dtype}({self.value(scalar.args[0])})"
         if scalar.op in INFIX:
@@ -153,17 +153,5 @@ def _nest(loops: Iterable[tuple[int, int]], body: Sequence[str], note: str = "")
     loops = [(axis, extent) for axis, extent in loops if extent != 1]
     if not body or not loops:
         return list(body)
-
     heading = "for " + ", ".join(f"{axis_name(axis)} < {extent}" for axis, extent in loops)
     return [heading + note, *(_INDENT + line for line in body)]
-
-
-def _conditions(guards: Iterable[Guard]) -> str:
-    texts = []
-    for guard in guards:
-        one = guard.low == guard.high - 1
-        index = format_index(guard.index)
-        texts.append(f"{index} == {guard.low}" if one else f"{guard.low} <= {index} < {guard.high}")
-        if guard.step != 1:
-            texts.append(f"{guard.step} divides {format_index(guard.index)}")
-    return " and ".join(texts)
