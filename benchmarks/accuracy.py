@@ -152,7 +152,7 @@ class Build:
         flags = [] if target == "long" else toolchain.resolve_target(compiler, target).flags
         names = ["gx_bits", "gx_bitsf", *(f"gx_{f.name}{suffix}" for f in functions for suffix in ("f", ""))]
         used = vecmath.closure(names)
-        math = environment().get_template("math.h.j2").render(used=used, files=vecmath.files(used))
+        math = environment().get_template("math.c.j2").render(used=used, files=vecmath.files(used))
         with tempfile.TemporaryDirectory() as folder:
             text = environment().from_string(LONG if target == "long" else LOOPS).render(math=math, functions=functions)
             (Path(folder) / "all.c").write_text(text)

@@ -246,7 +246,7 @@ def environment() -> jinja2.Environment:
 def read_templates() -> None:
     """Have Jinja read what most programs are made of."""
     whole = ("program.c", "program.h", "vector.h", "contract.c", "loops.c", "helpers.h", "math.h")
-    for name in (*whole, *(f"math/{file}.h" for file in ("fma", "bits", "exp", "log"))):
+    for name in (*whole, *(f"math/{file}.h" for file in ("bits", "exp", "log"))):
         environment().get_template(f"{name}.j2")
 
 
@@ -450,7 +450,8 @@ class _Emitter:
                 arguments.setdefault(c_name, (f"{const}{ctype} *restrict {c_name}", place))
         declared = [text for text, _ in arguments.values()]
         given = [text for _, text in arguments.values()]
-        view = FunctionView(self.functions.fresh(f"{self.schedule.name}_{kernel.name}"), [], "", "")
+        name = self.functions.fresh(f"{self.schedule.name}_{kernel.name}")
+        view = FunctionView(name, self.about(kernel, reads, writes), "", "")
         if isinstance(kernel, LoopKernel):
             self.loops(number, kernel, view, declared, given)
         elif isinstance(kernel, ContractKernel):
@@ -460,7 +461,6 @@ class _Emitter:
             speller = ScalarSpeller(self.names, self.types)
             element = speller.value(kernel.load)
             view.loops = [(axis_name(axis), extent) for axis, extent in enumerate(check.axes)]
-            view.comment = comment(f"{check.low} <= {format_operand(check.load)} < {check.extent}, for all of it")
             self.checks.append((check.load.tensor, check.low, check.extent))
             view.status = len(self.checks)
             view.check = f"{element} >= {check.low} && {element} < {check.extent}"
@@ -468,7 +468,6 @@ class _Emitter:
             if kernel.workspace:
                 declared.append("void *restrict workspace")
                 given.append(f"arena + {self.plan.offsets[f'{number}:workspace']}")
-            view.comment = comments(kernel.formulas)
             view.statement, view.parts, view.items = self.call(kernel), self.parts(kernel), kernel.items
             view.threaded = view.parts > 1
             if view.threaded:
@@ -477,11 +476,26 @@ class _Emitter:
                 self.threaded = True
         else:
             type = self.types[kernel.source]
-            view.comment = comment(f"{kernel.target} = {kernel.source}: {kernel.why}")
             view.statement = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
         view.parameters = spread(f"static void {view.name}", declared) or "void"
         view.call = f"{view.name}({spread(view.name, given, 4)})"
         return view
+
+    def about(self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str]) -> list[str]:
+        """The comment of a kernel: why it is one, the shapes of what it reads and writes, and its formulas."""
+        if isinstance(kernel, CheckKernel):
+            check = kernel.check
+            return comment(f"{check.low} <= {format_operand(check.load)} < {check.extent}, for all of it")
+        formulas = [f"{kernel.target} = {kernel.source}"] if isinstance(kernel, CopyKernel) else kernel.formulas
+        shapes = {self.names[name]: list(self.types[name].shape) for name in (*reads, *writes) if name in self.types}
+        if not any(shapes.values()):
+            return comments(formulas)
+        stored = {self.names[name] for name in writes}
+        given, results = (
+            ", ".join(f"{name} {shape}" if shape else name for name, shape in shapes.items() if (name in stored) == result)
+            for result in (False, True)
+        )
+        return comments([f"{kernel.why}: {given} -> {results}", *formulas])
 
     # --- loops -------------------------------------------------------------------------------------------
     def loops(self, number: int, kernel: LoopKernel, view: FunctionView, declared: list[str], given: list[str]) -> None:
@@ -540,7 +554,6 @@ class _Emitter:
             if spell.shared:
                 view.gathered += spell.gather(accumulator)
         view.declarations += [spell.line(line) for line in kernel.before]
-        view.comment = comments(kernel.formulas)
         view.stages = [self.stage(stage, spell, kernel, view.private) for stage in kernel.stages]
         self.fetch_ahead(kernel, view, speller)
         for accumulator in kernel.accumulators:
@@ -787,7 +800,7 @@ class _Emitter:
         spell = StatementSpeller(ScalarSpeller(self.names, self.types, self.axes_of(kernel), self.by_value))
         view.contraction = tiling.Contraction(
             name=view.name,
-            comment="\n   ".join(comments(kernel.formulas)),
+            comment="\n   ".join(view.comment),
             parameters=spread(f"static void {view.name}", declared),
             dtype=str(kernel.dtype),
             m=kernel.m,

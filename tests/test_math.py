@@ -138,7 +138,7 @@ def environment() -> jinja2.Environment:
 def harness(names: list[str]) -> str:
     env = environment()
     used = vecmath.closure(names)
-    math = env.get_template("math.h.j2").render(used=used, files=vecmath.files(used))
+    math = env.get_template("math.c.j2").render(used=used, files=vecmath.files(used))
     binary = [f"gx_{name}{suffix}" for name in BINARY for suffix in ("f", "")]
     return env.from_string(HARNESS).render(math=math, names=names, binary=binary)
 
