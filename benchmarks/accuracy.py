@@ -225,10 +225,10 @@ def measure(
 
 HEAD = """# Accuracy
 
-graphc's exp, log, tanh and the rest are its own C (`templates/math/`). They have no branches or tables, so that any compiler makes vector
-code of a loop over them. They are made of operations that IEEE 754 defines to the last bit, so that the result does not depend on
-the vector width. This page says how far they are from the exact results, in units in the last place (ULP) of
-the result; correct rounding would be 0.5.
+graphc's exp, log, tanh and the rest are its own C (`templates/math/`). They have no branches or tables, so that any compiler
+makes vector code of a loop over them. They are made of operations that IEEE 754 defines to the last bit, so that the result
+does not depend on the vector width. This page says how far they are from the exact results, in units in the last place (ULP)
+of the result; correct rounding would be 0.5.
 
 Made by `python -m benchmarks.accuracy --write` in a build for {target}: every float32 there is, but where the notes say how
 many, and {doubles} float64, half of them evenly over the range where the function is not trivial, half of all magnitudes.
