@@ -16,10 +16,6 @@ __all__ = ["Disagreement", "check", "expectations", "interleave", "tolerance"]
 
 CHECKED_STEPS = 3
 
-PAUSE = 0.05
-"""Seconds between two contenders. The OpenMP threads of the one before spin some 20 ms before they sleep (300,000 times
-`pause`, and every library has its own), and would take a core from the next one."""
-
 
 class Disagreement(Exception):  # noqa: N818  (a finding, more than an error)
     """A contender computes something else; the message says what."""
@@ -66,7 +62,7 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
     counts = {}
     for key, contender in contenders.items():
         contender.reset()
-        time.sleep(PAUSE)
+        _settle()
         n, took = 1, _time(contender, 1)
         took = min(took, _time(contender, 1))  # the first one may have been cold
         while took < seconds / 4:
@@ -80,7 +76,7 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
         for _ in range(rounds):
             for key, contender in contenders.items():
                 contender.reset()
-                time.sleep(PAUSE)
+                _settle()
                 contender.run(max(1, counts[key] // 20))
                 samples[key].append(_time(contender, counts[key]) / counts[key])
             gc.collect()
@@ -88,6 +84,16 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
         if collecting:
             gc.enable()
     return samples
+
+
+def _settle() -> None:
+    """Wait until no thread of the contender before spins any more, which would take a core from the next one: OpenMP's threads
+    wait for work some 10 ms before they sleep, OpenBLAS's 105 ms."""
+    busy = True
+    while busy:
+        used = time.process_time()
+        time.sleep(0.01)
+        busy = time.process_time() - used > 0.001
 
 
 def _time(contender: Contender, n: int) -> float:
