@@ -17,36 +17,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import vecmath
-from graphc.ir import REGISTRY, Array
+from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Index, Pick, Var
-from graphc.ops.pointwise import COSTLY, Pointwise
 from graphc.plan import Plan, Span, aligned, plan
 from graphc.program import KernelReport
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
-    Accumulate,
-    Accumulator,
     CallKernel,
     CheckKernel,
     ContractKernel,
     CopyKernel,
     Kernel,
-    Line,
     LoopKernel,
     Operand,
-    Scalar,
     Schedule,
-    Stage,
     Store,
-    lines_of,
+    reached,
     reads_of,
     roots_of,
-    scalars_of,
 )
 from graphc.schedule.schedule import stores_of
+from graphc.schedule.work import flops, moved
 from graphc.spell import (
-    LARGEST,
     CNames,
     ScalarSpeller,
     batch_name,
@@ -58,6 +51,7 @@ from graphc.spell import (
     local_ctype,
     spread,
 )
+from graphc.stages import StageView, fetch_ahead, stage_view
 from graphc.statements import StatementSpeller
 from graphc.toolchain import recall_bytes, remember_bytes
 from graphc.types import FLOAT32, FLOAT64, CacheError, TensorType
@@ -74,16 +68,18 @@ COMPARED = {"less": ("<", ">="), "less_equal": ("<=", ">"), "greater": (">", "<=
 STACK_BYTES = 2048
 # Rows up to this length are sorted by counting what comes before each element, longer ones by digits.
 SHORT_ROW = 64
-# The lanes of so many bytes of rounds are kept, to be added up together.
-ROWS_BYTES = 4096
-# Rows of a kernel that reads and writes so much come from memory, not from the last cache; how far ahead they are fetched then.
-FAR_BYTES, BYTES_AHEAD = 16 << 20, 4096
+# What a kernel reads and writes comes from memory, not from the last cache, if it is so much.
+FAR_BYTES = 16 << 20
 # Loops shorter than this many elementary operations are never shared among threads.
 OPERATIONS_PER_THREAD = 400_000
-# How many operations it takes a routine, at least, to bring an element from an operand to the result.
-MOVES_OF_A_ROUTINE = 16
 # The same where another kernel of the step has threads anyway, so that they are awake.
 OPERATIONS_PER_AWAKE_THREAD = 40_000
+# How many operations it takes a routine, at least, to bring an element from an operand to the result.
+MOVES_OF_A_ROUTINE = 16
+
+# What a kernel is passed: its declaration in C, and what the call gives for it.
+Passed = tuple[str, str]
+THREADS: Passed = ("int threads", "(int)args->threads")
 
 
 @dataclass(frozen=True)
@@ -124,11 +120,6 @@ def extents_of(kernel: Kernel) -> list[int]:
     return [kernel.m, kernel.n, kernel.k, *kernel.batch] if isinstance(kernel, ContractKernel) else []
 
 
-def places_of(index: Index) -> int:
-    """In how many rounds of the loops that it depends on an index may differ."""
-    return prod({atom.axis: atom.extent for atom in index.atoms() if isinstance(atom, Var)}.values())
-
-
 def helpers_used(texts: Iterable[str]) -> set[str]:
     """The names of the helpers that C text calls."""
     return {name for text in texts for name in re.findall(r"\bgx_\w+(?=\()", text)}
@@ -144,34 +135,6 @@ def includes_of(texts: Iterable[str], vector_math: Sequence[str]) -> list[str]:
 
 
 # --- what templates see -------------------------------------------------------------------------------
-@dataclass
-class StageView:
-    """A stage as lines of C and loops."""
-
-    before: list[str]
-    loops: list[tuple[str, int]]
-    reduced: int
-    lanes: int
-    simd: bool
-    block: int
-    start: list[str]
-    opened: list[str]
-    body: list[str]
-    closed: list[str]
-    finish: list[str]
-    after: list[str]
-    row_sums: list[str] = field(default_factory=list)
-    dots: list[str] = field(default_factory=list)
-    abreast: list[str] = field(default_factory=list)
-    flat: str = ""
-    flat_extent: int = 0
-    columns: list[dict[str, str]] = field(default_factory=list)
-    columns_at_once: int = 0
-    fetched: list[str] = field(default_factory=list)  # rows of rounds to come, from `line` on
-    line: str = ""
-    line_elements: int = 0
-
-
 @dataclass
 class FunctionView:
     """A kernel as a C function."""
@@ -211,6 +174,17 @@ class FunctionView:
             or self.check
             or any((s.simd and (s.loops or self.strip)) or s.lanes > 1 for s in stages)
         )
+
+    @property
+    def texts(self) -> list[str]:
+        """All of its C, to be searched."""
+        lines = [*self.declarations, *self.opened, *self.closed, *self.gathered, *self.finish, self.check, self.statement]
+        lines += [line for stage in (*self.stages, *self.final) for line in stage.texts]
+        if self.contraction is not None:
+            lines += self.contraction.epilogue
+            for operand in (self.contraction.a, self.contraction.b):
+                lines += [*operand.statements, operand.value, operand.base]
+        return lines
 
 
 @cache
@@ -289,32 +263,19 @@ class _Emitter:
         self.checks: list[tuple[str, int, int]] = []
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
         contractions = [f.contraction for f in functions if f.contraction is not None]
-        texts = [line for f in functions for line in self.texts(f)]
+        texts = [line for f in functions for line in f.texts]
         used = helpers_used(texts)
         read = {name for kernel in kernels for name in reads_of(kernel)}
         tables = [self.table(name) for name in self.constants if name in read]
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
         helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)), short=SHORT_ROW)
-        row_dots, column_dots, row_sums = (
-            [d for d, prefix in tiling.PREFIX.items() if any(f"{prefix}_{helper}" in used for helper in helpers)]
-            for helpers in (["row_dots"], ["column_dots"], ["row_sums", "row_dots"])
-        )
         context = {
             "name": self.schedule.name,
             "functions": functions,
             "contractions": contractions,
             "micro_kernels": tiling.micro_kernels(contractions),
-            "vector_dtypes": [
-                d for d in ("float32", "float64")
-                if d in (*row_sums, *column_dots) or any(c.dtype == d for c in contractions) or f"{tiling.PREFIX[d]}x" in helpers
-            ],
-            "row_sums": row_sums,
-            "row_dots": row_dots,
-            "column_dots": column_dots,
-            "vector_bytes": self.model.vector_bytes,
-            "transposed": tiling.transposed_dtypes(contractions),
-            "upright": tiling.upright_dtypes(contractions),
+            **self.vectors(contractions, used, helpers),
             "math_used": vector,
             "math_files": vecmath.files(vector),
             "helpers": helpers,
@@ -344,31 +305,25 @@ class _Emitter:
         source = environment().get_template("program.c.j2").render(context)
         source = re.sub(r"\n{3,}", "\n\n", source)  # what was left out leaves its blank lines
         header = environment().get_template("program.h.j2").render(context)
-        reports = tuple(self.report(number, kernel) for number, kernel in enumerate(kernels))
+        reports = tuple(self.report(kernel, view) for kernel, view in zip(kernels, functions, strict=True))
         return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, tuple(self.checks))
 
-    @staticmethod
-    def texts(f: FunctionView) -> list[str]:
-        lines = [*f.declarations, *f.opened, *f.closed, *f.gathered, *f.finish, f.check, f.statement]
-        for stage in (*f.stages, *f.final):
-            lines += [
-                *stage.before,
-                *stage.start,
-                *stage.opened,
-                *stage.body,
-                *stage.closed,
-                *stage.finish,
-                *stage.after,
-                *stage.row_sums,
-                *stage.dots,
-                *stage.abreast,
-                stage.flat,
-            ]
-        if f.contraction is not None:
-            lines += f.contraction.epilogue
-            for operand in (f.contraction.a, f.contraction.b):
-                lines += [*operand.statements, operand.value, operand.base]
-        return lines
+    def vectors(self, contractions: Sequence[tiling.Contraction], used: set[str], helpers: str) -> dict[str, Any]:
+        """What the prelude of vectors needs to have: dtypes, by what is done with them."""
+        row_dots, column_dots, row_sums = (
+            [d for d, prefix in tiling.PREFIX.items() if any(f"{prefix}_{name}" in used for name in names)]
+            for names in (["row_dots"], ["column_dots"], ["row_sums", "row_dots"])
+        )
+        needed = {*row_sums, *column_dots, *(c.dtype for c in contractions)}
+        return {
+            "vector_dtypes": [d for d, prefix in tiling.PREFIX.items() if d in needed or f"{prefix}x" in helpers],
+            "row_sums": row_sums,
+            "row_dots": row_dots,
+            "column_dots": column_dots,
+            "vector_bytes": self.model.vector_bytes,
+            "transposed": tiling.transposed_dtypes(contractions),
+            "upright": tiling.upright_dtypes(contractions),
+        }
 
     def field(self, name: str, written: bool) -> dict[str, Any]:
         type = self.types[name]
@@ -448,14 +403,13 @@ class _Emitter:
             else:
                 const = "" if c_name in written else "const "
                 arguments.setdefault(c_name, (f"{const}{ctype} *restrict {c_name}", place))
-        declared = [text for text, _ in arguments.values()]
-        given = [text for _, text in arguments.values()]
+        passed = list(arguments.values())
         name = self.functions.fresh(f"{self.schedule.name}_{kernel.name}")
         view = FunctionView(name, self.about(kernel, reads, writes), "", "")
         if isinstance(kernel, LoopKernel):
-            self.loops(number, kernel, view, declared, given)
+            self.loops(number, kernel, view, passed)
         elif isinstance(kernel, ContractKernel):
-            self.contraction(number, kernel, view, declared, given)
+            self.contraction(number, kernel, view, passed)
         elif isinstance(kernel, CheckKernel):
             check = kernel.check
             speller = ScalarSpeller(self.names, self.types)
@@ -466,20 +420,26 @@ class _Emitter:
             view.check = f"{element} >= {check.low} && {element} < {check.extent}"
         elif isinstance(kernel, CallKernel):
             if kernel.workspace:
-                declared.append("void *restrict workspace")
-                given.append(f"arena + {self.plan.offsets[f'{number}:workspace']}")
+                passed.append(self.workspace(number))
             view.statement, view.parts, view.items = self.call(kernel), self.parts(kernel), kernel.items
             view.threaded = view.parts > 1
             if view.threaded:
-                declared.append("int threads")
-                given.append("(int)args->threads")
-                self.threaded = True
+                passed.append(THREADS)
         else:
             type = self.types[kernel.source]
             view.statement = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
-        view.parameters = spread(f"static void {view.name}", declared) or "void"
-        view.call = f"{view.name}({spread(view.name, given, 4)})"
+        view.parameters = spread(f"static void {view.name}", [declared for declared, _ in passed]) or "void"
+        view.call = f"{view.name}({spread(view.name, [given for _, given in passed], 4)})"
+        self.threaded = self.threaded or view.threaded
         return view
+
+    def workspace(self, number: int) -> Passed:
+        """The workspace of a kernel, as it is passed."""
+        return "void *restrict workspace", f"arena + {self.plan.offsets[f'{number}:workspace']}"
+
+    def scratch(self, number: int, span: str, ctype: str, array: str) -> Passed:
+        """An array that a kernel has in the arena, as it is passed."""
+        return f"{ctype} *restrict {array}", f"({ctype} *)(arena + {self.plan.offsets[f'{number}:{span}']})"
 
     def about(self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str]) -> list[str]:
         """The comment of a kernel: why it is one, the shapes of what it reads and writes, and its formulas."""
@@ -498,7 +458,7 @@ class _Emitter:
         return comments([f"{kernel.why}: {given} -> {results}", *formulas])
 
     # --- loops -------------------------------------------------------------------------------------------
-    def loops(self, number: int, kernel: LoopKernel, view: FunctionView, declared: list[str], given: list[str]) -> None:
+    def loops(self, number: int, kernel: LoopKernel, view: FunctionView, passed: list[Passed]) -> None:
         names = CNames([self.schedule.name], within=self.names)
         names.known = ChainMap({}, self.names.known)  # its own arrays, then those of all kernels
         types = ChainMap(kernel.results, kernel.buffers, self.types)
@@ -507,14 +467,43 @@ class _Emitter:
         view.threaded = self.pays(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
+        place = ""  # of a round in its strip
         if view.strip:
             name, extent = view.loops[0]
-            place = name if kernel.strip == extent else f"{name} - {name}_0"
-            spell.lane = place
+            spell.lane = place = name if kernel.strip == extent else f"{name} - {name}_0"
         if view.threaded:
-            declared.append("int threads")
-            given.append("(int)args->threads")
-            self.threaded = True
+            passed.append(THREADS)
+        self.arrays(number, kernel, view, speller, place, passed)
+        for name, dtype in kernel.handed.items():
+            array = speller.locals.fresh(name)
+            speller.handed[name] = f"{array}[{place}]"
+            view.private.append(f"{local_ctype(dtype)} {array}[{kernel.strip}];")
+        if view.threaded and view.block:
+            spell.shared = "block"
+            for a in kernel.accumulators:
+                passed.append(self.scratch(number, f"{a.name}_blocks", a.dtype.ctype, spell.local(a, "_blocks")))
+        for accumulator in kernel.accumulators:
+            view.declarations += spell.declare(accumulator)
+            view.opened += spell.open(accumulator)
+            view.closed += spell.close(accumulator)
+            if spell.shared:
+                view.gathered += spell.gather(accumulator)
+        view.declarations += [spell.line(line) for line in kernel.before]
+        view.stages = [stage_view(stage, spell, kernel, view.private) for stage in kernel.stages]
+        if moved(kernel, self.types, self.schedule.aliases) >= FAR_BYTES:
+            fetch_ahead(kernel, view.stages, speller, self.types, self.model.l2_bytes)
+        for accumulator in kernel.accumulators:
+            view.finish += spell.finish(accumulator)
+        spell.lane = ""
+        view.finish += [spell.line(line) for line in kernel.after]
+        view.final = [stage_view(stage, spell, kernel, view.private) for stage in kernel.final]
+        view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
+
+    def arrays(
+        self, number: int, kernel: LoopKernel, view: FunctionView, speller: ScalarSpeller, place: str, passed: list[Passed]
+    ) -> None:
+        """Memory for buffers and arrays of running results: small ones on the stack, others in the arena."""
+        names = speller.names
         for name, type in (*kernel.buffers.items(), *kernel.results.items()):
             array = names.known[name] = names.fresh("row_" + name if name in self.names.known else name)
             size, rounds = max(type.size, 1), (kernel.strip or 1) if name in kernel.buffers else 1
@@ -524,73 +513,15 @@ class _Emitter:
                 continue
             if type.nbytes > STACK_BYTES and view.threaded and name in kernel.buffers:
                 space, elements = names.fresh(f"{name}_space"), aligned(type.nbytes * rounds) // type.dtype.itemsize
-                declared.append(f"{type.dtype.ctype} *restrict {space}")
-                given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
-                mine = f"{space} + part * {elements}"
-                view.private.append(f"{type.dtype.ctype} *const {array} = {mine};")
+                passed.append(self.scratch(number, name, type.dtype.ctype, space))
+                view.private.append(f"{type.dtype.ctype} *const {array} = {space} + part * {elements};")
                 view.most_parts = self.model.cores
             elif type.nbytes > STACK_BYTES:
-                declared.append(f"{type.dtype.ctype} *restrict {array}")
-                given.append(f"({type.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{name}']})")
+                passed.append(self.scratch(number, name, type.dtype.ctype, array))
             else:
                 lines = view.private if name in kernel.buffers else view.declarations
-                lines.append(
-                    f"{type.dtype.ctype} {array}[{f'{rounds} * {size}' if rounds > 1 < size else size * rounds}];"
-                )
-        for name, dtype in kernel.handed.items():
-            array = speller.locals.fresh(name)
-            speller.handed[name] = f"{array}[{place}]"
-            view.private.append(f"{local_ctype(dtype)} {array}[{kernel.strip}];")
-        if view.threaded and view.block:
-            spell.shared = "block"
-            for a in kernel.accumulators:
-                array = spell.local(a, "_blocks")
-                declared.append(f"{a.dtype.ctype} *restrict {array}")
-                given.append(f"({a.dtype.ctype} *)(arena + {self.plan.offsets[f'{number}:{a.name}_blocks']})")
-        for accumulator in kernel.accumulators:
-            view.declarations += spell.declare(accumulator)
-            view.opened += spell.open(accumulator)
-            view.closed += spell.close(accumulator)
-            if spell.shared:
-                view.gathered += spell.gather(accumulator)
-        view.declarations += [spell.line(line) for line in kernel.before]
-        view.stages = [self.stage(stage, spell, kernel, view.private) for stage in kernel.stages]
-        self.fetch_ahead(kernel, view, speller)
-        for accumulator in kernel.accumulators:
-            view.finish += spell.finish(accumulator)
-        spell.lane = ""
-        view.finish += [spell.line(line) for line in kernel.after]
-        view.final = [self.stage(stage, spell, kernel, view.private) for stage in kernel.final]
-        view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
-
-    def fetch_ahead(self, kernel: LoopKernel, view: FunctionView, speller: ScalarSpeller) -> None:
-        """Where rounds go over long rows more than once, let the last of the stages that do so in strips fetch, strip by strip,
-        what the next rounds read and this one stores: the hardware does not look ahead while a row is computed with."""
-        sweeps = [
-            (stage, seen) for stage, seen in zip(kernel.stages, view.stages, strict=True)
-            if stage.lanes > 1 and len(stage.loops) == 1 and not seen.block
-        ]  # fmt: skip
-        if len(sweeps) < 2 or not kernel.outer or kernel.strip or self.moved(kernel) < FAR_BYTES:
-            return
-        last, into = sweeps[-1]
-        row, (axis, extent) = kernel.outer[-1][0], last.loops[0]
-        lines = [line for stage in kernel.stages if stage.loops == last.loops for line in stage.body]
-        stored = {line.tensor: line.index for line in lines if isinstance(line, Store)}
-        loaded = {s.tensor: s.index for line in lines for root in roots_of(line) for s in self.walk(root) if s.op == "load"}
-        places = [
-            (tensor, index, tensor in stored) for tensor, index in {**loaded, **stored}.items()
-            if tensor in self.types and index.factor(axis) == 1 and (index.factor(row) or 0) >= extent
-        ]  # fmt: skip
-        size = max((self.types[tensor].dtype.itemsize for tensor, _, _ in places), default=0)
-        if not places or 4 * len(places) * extent * size > self.model.l2_bytes:
-            return
-        into.line, into.line_elements = speller.locals.fresh("line"), 64 // size
-        there = ScalarSpeller(speller.names, speller.shapes, {row: axis_name(row) for row, _ in kernel.outer} | {axis: into.line})
-        for tensor, index, written in places:
-            ahead = index if written else index + (index.factor(row) or 0) * max(1, BYTES_AHEAD // (extent * size))
-            if ahead.bounds[1] < LARGEST:
-                macro = "GX_PREFETCH_WRITE" if written else "GX_PREFETCH_L2"
-                into.fetched.append(f"{macro}(&{there.element(tensor, ahead)});")
+                extent = f"{rounds} * {size}" if rounds > 1 < size else size * rounds
+                lines.append(f"{type.dtype.ctype} {array}[{extent}];")
 
     def pays(self, kernel: LoopKernel) -> bool:
         """Whether threads share the rounds: there are many, they do enough, and what they leave can be kept apart."""
@@ -606,8 +537,8 @@ class _Emitter:
 
     def operations(self, kernel: LoopKernel | CallKernel) -> int:
         """What a kernel takes, in elementary operations or elements moved; a routine moves an element time and again."""
-        moved = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
-        return max(self.flops(kernel), moved * (MOVES_OF_A_ROUTINE if isinstance(kernel, CallKernel) else 1))
+        elements = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
+        return max(flops(kernel), elements * (MOVES_OF_A_ROUTINE if isinstance(kernel, CallKernel) else 1))
 
     def parts(self, kernel: CallKernel) -> int:
         """Into how many parts the items of a routine may be shared among threads."""
@@ -637,108 +568,6 @@ class _Emitter:
             return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
         return isinstance(kernel, LoopKernel | CallKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
 
-    def stage(self, stage: Stage, spell: StatementSpeller, kernel: LoopKernel, private: list[str]) -> StageView:
-        """A stage in C; what it needs for itself is declared in ``private``."""
-        dots = self.dots(stage, spell, kernel)
-        columns = [] if dots else self.added_columns(stage, kernel)
-        spell.some_columns = {a.name: spell.local(a, "_some") for a in columns}
-        spell.strip = stage.lanes > 1
-        spell.by_rows = {a.name for a in stage.accumulators if not dots and self.added_by_rows(a, kernel, stage)}
-        spell.abreast = {a.name for a in stage.accumulators if self.abreast(stage, kernel)}
-        flat = self.flat(stage, kernel)
-        rows = [a for a in stage.accumulators if a.name in spell.by_rows]
-        private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
-        shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
-        view = StageView(
-            before=[spell.line(line) for line in stage.before],
-            loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
-            reduced=stage.reduced,
-            lanes=stage.lanes,
-            simd=stage.vector,
-            block=max((a.block for a in stage.accumulators), default=0),
-            start=[text for a in stage.accumulators for text in spell.declare(a)],
-            opened=[text for a in stage.accumulators for text in spell.open(a)],
-            closed=[text for a in stage.accumulators for text in spell.close(a)],
-            body=[spell.line(line) for line in (*stage.body[:-1], flat or stage.body[-1])] if stage.body else [],
-            finish=[text for a in stage.accumulators for text in spell.finish(a)],
-            after=[spell.line(line) for line in stage.after],
-            row_sums=[spell.row_sums(a) for a in rows],
-            dots=dots,
-            abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in stage.accumulators if a.name in spell.abreast],
-            columns_at_once=64 // max((a.dtype.itemsize for a in columns), default=64),
-        )
-        view.columns = [
-            {"ctype": a.dtype.ctype, "some": spell.some_columns[a.name], "all": spell.columns(a)} for a in columns
-        ]
-        if flat:
-            view.flat, view.flat_extent = spell.flat(stage.body[-1]), stage.loops[0][1]
-        spell.strip, spell.shared, spell.some_columns, spell.by_rows, spell.abreast = False, shared, {}, set(), set()
-        return view
-
-    @staticmethod
-    def abreast(stage: Stage, kernel: LoopKernel) -> bool:
-        """Whether the rounds of a strip go side by side through short rows whose largest or smallest they look for: one alone
-        waits for each comparison."""
-        plain = len(stage.loops) == stage.reduced == stage.lanes == 1 and not (stage.before or stage.after)
-        found = all(a.kind in ("max", "min") and a.name in kernel.handed for a in stage.accumulators)
-        return bool(kernel.strip and stage.accumulators) and plain and found and not any(isinstance(x, Store) for x in stage.body)
-
-    @staticmethod
-    def flat(stage: Stage, kernel: LoopKernel) -> Store | None:
-        """What a stage stores instead, where the last thing done to short rows of a buffer is a dear function of one value: that
-        is left to one loop over the rows of all rounds of a strip, which fills its vectors."""
-        last = stage.body[-1] if stage.body else None
-        if not kernel.strip or len(stage.loops) != 1 or not isinstance(last, Store) or last.tensor not in kernel.buffers:
-            return None
-        (axis, extent), scalar = stage.loops[0], last.scalar
-        op = REGISTRY.get(scalar.op)
-        dear = isinstance(op, Pointwise) and op.cost >= COSTLY and len(scalar.args) == 1 and not scalar.name
-        whole = kernel.buffers[last.tensor].size == extent and last.index == Index.of(axis, extent)
-        alone = not stage.accumulators and not any(isinstance(line, Store | Accumulate) for line in stage.body[:-1])
-        if not (dear and whole and alone and extent < SHORT_ROW and extent % 16 and scalar.args[0].dtype is scalar.dtype):
-            return None
-        return Store(last.tensor, last.index, scalar.args[0])
-
-    @staticmethod
-    def one_sum(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
-        """Whether a stage of a strip leaves one sum a round, in lanes, to later stages; not where a round stores it."""
-        plain = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block or stage.after)
-        return plain and a.kind in ("sum", "dot") and a.dtype.is_float and a.name in kernel.handed
-
-    def added_by_rows(self, a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
-        """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together."""
-        return self.one_sum(a, kernel, stage) and kernel.strip * a.lanes * a.dtype.itemsize <= ROWS_BYTES
-
-    @staticmethod
-    def added_columns(stage: Stage, kernel: LoopKernel) -> list[Accumulator]:
-        """The running results of columns, if a stage of a strip does nothing but add to them."""
-        if not kernel.strip or len(stage.loops) != 1 or stage.reduced or stage.after or not stage.vector:
-            return []
-        (axis, extent), added = stage.loops[0], [line for line in stage.body if isinstance(line, Accumulate)]
-        plain = all(
-            line.into.size == extent and line.into.kind in ("sum", "dot") and line.index == Index.of(axis, extent)
-            for line in added
-        )
-        return [line.into for line in added] if plain and not any(isinstance(line, Store) for line in stage.body) else []
-
-    def dots(self, stage: Stage, spell: StatementSpeller, kernel: LoopKernel) -> list[str]:
-        """What a stage does to all rounds of a strip, if it is nothing but products of the rows of a matrix with a vector
-        (one number a row) or of its columns with what the rounds handed over (added to one number a column)."""
-        if not kernel.strip or len(stage.loops) != 1 or stage.before or stage.after:
-            return []
-        lines: list[str] = []
-        for line in stage.body:
-            if not isinstance(line, Accumulate) or line.into.kind != "dot" or not line.into.dtype.is_float:
-                return []
-            by_rows = line.into.lanes == 16 and self.one_sum(line.into, kernel, stage)
-            if not by_rows and line.into not in self.added_columns(stage, kernel):
-                return []
-            left, right = line.values
-            if not (text := spell.dot(line, left, right, kernel, stage) or spell.dot(line, right, left, kernel, stage)):
-                return []
-            lines.append(text)
-        return lines
-
     # --- contractions ------------------------------------------------------------------------------------
     def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
         first = len(kernel.batch)
@@ -750,9 +579,7 @@ class _Emitter:
         right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
         batch = [(batch_name(b), extent) for b, extent in enumerate(kernel.batch)]
         size = (kernel.m, kernel.n, kernel.k, str(kernel.dtype))
-        chosen = tiling.choose_tiling(*size, self.model, left, right, batch, awake=self.awake)
-        self.threaded = self.threaded or bool(chosen.parallel)
-        return left, right, chosen
+        return left, right, tiling.choose_tiling(*size, self.model, left, right, batch, awake=self.awake)
 
     def operand(
         self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]
@@ -760,7 +587,7 @@ class _Emitter:
         scalars = self.scalars - frozenset(stores_of(kernel))
         speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel), scalars)
         scalar = operand.scalar
-        loads = [s for s in self.walk(scalar) if s.op == "load" and {row, column} <= s.variables]
+        loads = [s for s in reached([scalar]) if s.op == "load" and {row, column} <= s.variables]
         main = loads[0].index if loads else scalar.index
         along = letters[0] if main.factor(row) == 1 and main.factor(column) != 1 else letters[1]
         row_stride, column_stride = scalar.index.factor(row), scalar.index.factor(column)
@@ -778,30 +605,18 @@ class _Emitter:
         statements = tuple(speller.let(let) for let in operand.lines)
         return tiling.Operand("expression", statements=statements, value=speller.value(scalar), along=along)
 
-    @staticmethod
-    def walk(scalar: Scalar) -> list[Scalar]:
-        found, stack = [], [scalar]
-        while stack:
-            item = stack.pop()
-            found.append(item)
-            stack.extend(reversed(item.args))
-        return found
-
-    def contraction(
-        self, number: int, kernel: ContractKernel, view: FunctionView, declared: list[str], given: list[str]
-    ) -> None:
+    def contraction(self, number: int, kernel: ContractKernel, view: FunctionView, passed: list[Passed]) -> None:
         left, right, chosen = self.tilings[number]
         if chosen.workspace_bytes:
-            declared.append("void *restrict workspace")
-            given.append(f"arena + {self.plan.offsets[f'{number}:workspace']}")
-        if chosen.parallel:
-            declared.append("int threads")
-            given.append("(int)args->threads")
+            passed.append(self.workspace(number))
+        view.threaded = bool(chosen.parallel)
+        if view.threaded:
+            passed.append(THREADS)
         spell = StatementSpeller(ScalarSpeller(self.names, self.types, self.axes_of(kernel), self.by_value))
         view.contraction = tiling.Contraction(
             name=view.name,
             comment="\n   ".join(view.comment),
-            parameters=spread(f"static void {view.name}", declared),
+            parameters=spread(f"static void {view.name}", [declared for declared, _ in passed]),
             dtype=str(kernel.dtype),
             m=kernel.m,
             n=kernel.n,
@@ -826,7 +641,7 @@ class _Emitter:
         if more or not isinstance(line, Store) or line.scalar.op != "where":
             return ""
         test, kept, other = line.scalar.args
-        sums = [any(s.op == "local" and s.name == kernel.result for s in self.walk(side)) for side in (kept, other)]
+        sums = [any(s.op == "local" and s.name == kernel.result for s in reached([side])) for side in (kept, other)]
         if test.op not in COMPARED or any(side.op != "index" for side in test.args) or all(sums):
             return ""
         sign, opposite = COMPARED[test.op]
@@ -850,7 +665,7 @@ class _Emitter:
         speller = ScalarSpeller(self.names, self.types, axes, self.by_value)
         places = [(line.tensor, line.index) for line in kernel.epilogue if isinstance(line, Store)]
         roots = [root for line in kernel.epilogue for root in roots_of(line)]
-        places += [(s.tensor, s.index) for root in roots for s in self.walk(root) if s.op == "load"]
+        places += [(s.tensor, s.index) for s in reached(roots) if s.op == "load"]
         found = [
             f"{self.names[tensor]} + {speller.index(index)}"
             for tensor, index in places
@@ -859,73 +674,12 @@ class _Emitter:
         return tuple(dict.fromkeys(found))
 
     # --- reports -----------------------------------------------------------------------------------------
-    def report(self, number: int, kernel: Kernel) -> KernelReport:
+    def report(self, kernel: Kernel, view: FunctionView) -> KernelReport:
         kind = {
             LoopKernel: "loops", ContractKernel: "contraction", CallKernel: "routine", CheckKernel: "check", CopyKernel: "copy"
         }[type(kernel)]  # fmt: skip
         formulas = tuple(kernel.formulas) if isinstance(kernel, LoopKernel | ContractKernel | CallKernel) else ()
         dtypes = [self.types[name].dtype for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types]
-        threaded = (
-            (isinstance(kernel, LoopKernel) and self.pays(kernel)) or (isinstance(kernel, CallKernel) and self.parts(kernel) > 1)
-        ) or (
-            isinstance(kernel, ContractKernel) and bool(self.tilings[number][2].parallel)
-        )
         dtype = str(FLOAT64 if FLOAT64 in dtypes else FLOAT32)
-        return KernelReport(kernel.name, kind, kernel.why, formulas, self.flops(kernel), self.moved(kernel), dtype, threaded)
-
-    def moved(self, kernel: Kernel) -> int:
-        """Bytes of what is read and of what is written, each tensor once; of one that is only picked from, what is picked."""
-        loads: dict[str, list[Index]] = {}
-        stores: dict[str, list[Index]] = {}
-        for scalar in scalars_of(kernel):
-            if scalar.op == "load":
-                loads.setdefault(scalar.tensor, []).append(scalar.index)
-        for line in lines_of(kernel):
-            if isinstance(line, Store):
-                stores.setdefault(line.tensor, []).append(line.index)
-        total = 0
-        for names, places in ((reads_of(kernel), loads), (stores_of(kernel), stores)):
-            touched: dict[str, int] = {}
-            for name in names:
-                if name in self.types:
-                    type, found = self.types[name], places.get(name, [])
-                    picked = bool(found) and all(any(index.picks) for index in found)
-                    most = max(places_of(index) for index in found) * type.dtype.itemsize if picked else type.nbytes
-                    parameter = self.schedule.aliases.get(name, name)
-                    touched[parameter] = max(touched.get(parameter, 0), min(most, type.nbytes))
-            total += sum(touched.values())
-        return total
-
-    @staticmethod
-    def flops(kernel: Kernel) -> int:
-        """Elementary operations, each scalar operation counted as one and a multiply-add as two."""
-
-        def of(lines: Sequence[Line], rounds: int) -> int:
-            count, seen = 0, set()
-            for line in lines:
-                count += 2 * isinstance(line, Accumulate)
-                stack = [*(line.values if isinstance(line, Accumulate) else (line.scalar,))]
-                while stack:
-                    scalar = stack.pop()
-                    if scalar in seen or scalar.op in ("load", "literal", "local", "index"):
-                        continue
-                    seen.add(scalar)
-                    count += 1
-                    stack.extend(arg for arg in scalar.args if not arg.name)
-            return count * rounds
-
-        if isinstance(kernel, CallKernel):
-            return kernel.flops
-        if isinstance(kernel, ContractKernel):
-            size = kernel.m * kernel.n * prod(kernel.batch)
-            return 2 * size * kernel.k + of(kernel.epilogue, size)
-        if isinstance(kernel, LoopKernel):
-            outer = prod(extent for _, extent in kernel.outer)
-            total = 0
-            for stages, rounds in ((kernel.stages, outer), (kernel.final, 1)):
-                for stage in stages:
-                    total += of(stage.body, rounds * prod(extent for _, extent in stage.loops)) + of(
-                        stage.before, rounds
-                    )
-            return total
-        return 0
+        nbytes = moved(kernel, self.types, self.schedule.aliases)
+        return KernelReport(kernel.name, kind, kernel.why, formulas, flops(kernel), nbytes, dtype, view.threaded)

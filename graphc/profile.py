@@ -1,4 +1,4 @@
-"""What :meth:`graphc.runtime.Function.profile` gives: per kernel the time, the work, and how near the limit.
+"""Where the time of a call goes (:meth:`graphc.runtime.Function.profile`): per kernel the time, the work, and how near the limit.
 
     seconds of a kernel   clock after - clock before, less what reading a clock takes: the mean of the middle half of the
                           steps, which no outlier moves and which is finer than the clock
@@ -14,26 +14,31 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from math import ceil, log2
 from pathlib import Path
+from typing import Any
 
 import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
 from graphc import toolchain
-from graphc.concurrency import thread_count
+from graphc.arguments import allocate, convert
+from graphc.call import Caller
+from graphc.concurrency import guarded_call, thread_count
 from graphc.emit import environment
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
 from graphc.program import KernelReport
-from graphc.types import BOOL
+from graphc.types import BOOL, IndexOutOfRangeError
 
-__all__ = ["KernelProfile", "Limits", "Profile", "limits", "report"]
+__all__ = ["KernelProfile", "Limits", "Profile", "limits", "profile", "report"]
 
-_SAMPLE_SECONDS = 0.01  # of one measurement of a limit, of which the best of three counts
+_SAMPLE_SECONDS = 0.01  # of one measurement
+_PROFILE_SECONDS, _PROFILED_STEPS = 0.3, 2000  # steps with a clock, at most: the mean of their middle needs no more
 _SIZES = range(14, 29)  # arrays from 2^14 to 2^28 bytes: from the first cache to beyond the last
 _TRACED = 20_000  # kernels in a trace: what a viewer takes with ease
 
@@ -163,6 +168,73 @@ def _count(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return str(number)
+
+
+# --- steps with a clock -----------------------------------------------------------------------------------
+def profile(caller: Caller, given: Sequence[Any]) -> Profile:
+    """The profile of a function on the values ``given`` for its inputs, in order; all parameters keep their values.
+
+    Raises what a call does, and :class:`GraphcError` where there are no kernels.
+    """
+    name, signature, program = caller.name, caller.signature, caller.program
+    timed = program.timed()
+    values = [
+        caller.apart(convert(f"{name}.profile", slot, value), ()) for slot, value in zip(signature.inputs, given, strict=True)
+    ]
+    lane = caller.take()
+    try:
+        for word, value in enumerate(values):
+            lane.slots[word] = program.place(value)
+        results = [allocate(f"{name}: output {slot.name!r}", slot.type.shape, slot.type.dtype) for slot in signature.outputs]
+        for (word, _, _), result in zip(caller.outputs, results, strict=True):
+            lane.slots[word] = program.place(result)
+        readings: list[Array] = []
+        plain: list[float] = []
+        measure = partial(_measure, caller, timed, readings, plain)
+        status = guarded_call(caller.guards, lane, measure, lane.argument)
+        if status:
+            raise IndexOutOfRangeError(f"{name}: {caller.culprit(status, values).message()}")
+    finally:
+        caller.give_back(lane)
+    return report(name, program.kernels, np.concatenate(readings), float(np.median(plain)), caller.threads)
+
+
+def _measure(
+    caller: Caller, timed: Callable[[Any, int, Array], int], readings: list[Array], plain: list[float], argument: Any
+) -> int:
+    """Fills ``readings`` of the clock (steps, kernels + 2) and ``plain``, the seconds of a step without one; the status."""
+    program, old = caller.program, [array.copy() for array in caller.written]
+    still = np.zeros(len(caller.signature.inputs) + len(caller.outputs), np.int64)  # every step reads and writes the same
+
+    def steps(n: int, times: Array | None = None) -> tuple[int, float]:
+        """Status and seconds of ``n`` steps from the old parameters, with a clock where ``times`` are given."""
+        deque(map(np.copyto, caller.written, old), maxlen=0)
+        done, began = np.zeros(1, np.int64), time.perf_counter()
+        status = program.run(argument, still, n, done) if times is None else timed(argument, n, times)
+        return status, time.perf_counter() - began
+
+    try:
+        status, _ = steps(1)
+        if status:
+            return status
+        n, (_, took) = 1, steps(1)
+        while took < _SAMPLE_SECONDS:
+            n *= 4
+            _, took = steps(n)
+        at_once = min(n, _PROFILED_STEPS // 4)
+        times = np.empty((at_once, len(program.kernels) + 2), np.int64)
+        steps(at_once, times)  # the first ones are cold
+        began = time.perf_counter()
+        while len(readings) < 3 or (
+            len(readings) * at_once < _PROFILED_STEPS and time.perf_counter() - began < _PROFILE_SECONDS
+        ):
+            plain.append(steps(n)[1] / n)
+            times = np.empty_like(times)
+            steps(at_once, times)
+            readings.append(times)
+        return 0
+    finally:
+        deque(map(np.copyto, caller.written, old), maxlen=0)
 
 
 def report(name: str, kernels: Sequence[KernelReport], times: Array, plain: float, threads: int) -> Profile:

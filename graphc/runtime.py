@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,6 @@ __all__ = ["Bound", "Function", "IndexFailureError", "Loop", "Progress"]
 Progress = Callable[[int, int], object]
 _Steps = Callable[[int, int, Array], int]  # from a step on so many more: status, and whole ones in [0] of the array
 
-_PROFILED_STEPS = 2000  # at most so many are read with a clock: a median needs no more
 _CHUNK_SECONDS = 0.05  # how long C runs before Python looks up for Ctrl-C, progress and other threads
 
 
@@ -147,75 +145,14 @@ class Function:
 
         Raises what a call does, and :class:`GraphcError` for ``backend="numpy"``.
         """
-        from graphc.profile import report
+        from graphc.profile import profile
 
-        run = self._caller.program.timed()
-        times, plain = self._timed(run, self._caller.ordered(args, named))
-        found = report(self.name, self.kernels, times, plain, self._caller.threads)
+        found = profile(self._caller, self._caller.ordered(args, named))
         if trace is not None:
             found.write_trace(trace)
         if show:
             print(found)
         return found
-
-    def _timed(self, run: Callable[[Any, int, Array], int], given: Sequence[Any]) -> tuple[Array, float]:
-        """Readings of the clock (steps, kernels + 2) by ``run``, and the seconds of a step without them."""
-        values = [
-            self._caller.apart(convert(f"{self.name}.profile", slot, value), ())
-            for slot, value in zip(self.signature.inputs, given, strict=True)
-        ]
-        program, still = self._caller.program, np.zeros(len(values) + len(self._caller.outputs), np.int64)
-        chunks: list[Array] = []
-        plain: list[float] = []
-
-        def go(argument: Any) -> int:
-            old = [array.copy() for array in self._caller.written]
-
-            def steps(n: int, times: Array | None = None) -> tuple[int, float]:
-                """Status and seconds of ``n`` steps from the old parameters, with a clock where ``times`` are given."""
-                deque(map(np.copyto, self._caller.written, old), maxlen=0)
-                done, began = np.zeros(1, np.int64), time.perf_counter()
-                status = program.run(argument, still, n, done) if times is None else run(argument, n, times)
-                return status, time.perf_counter() - began
-
-            try:
-                status, _ = steps(1)
-                if status:
-                    return status
-                n, (_, took) = 1, steps(1)
-                while took < _CHUNK_SECONDS / 5:
-                    n *= 4
-                    _, took = steps(n)
-                at_once = min(n, _PROFILED_STEPS // 4)
-                times = np.empty((at_once, len(self.kernels) + 2), np.int64)
-                steps(at_once, times)  # the first ones are cold
-                began = time.perf_counter()
-                while len(chunks) < 3 or (
-                    len(chunks) * at_once < _PROFILED_STEPS and time.perf_counter() - began < 6 * _CHUNK_SECONDS
-                ):
-                    plain.append(steps(n)[1] / n)
-                    times = np.empty_like(times)
-                    steps(at_once, times)
-                    chunks.append(times)
-                return 0
-            finally:
-                deque(map(np.copyto, self._caller.written, old), maxlen=0)
-
-        lane = self._caller.take()
-        try:
-            for word, value in enumerate(values):
-                lane.slots[word] = program.place(value)
-            results = [
-                allocate(f"{self.name}: output {slot.name!r}", slot.type.shape, slot.type.dtype) for slot in self.outputs
-            ]
-            for (word, _, _), result in zip(self._caller.outputs, results, strict=True):
-                lane.slots[word] = program.place(result)
-            status = guarded_call(self._caller.guards, lane, go, lane.argument)
-            if status:
-                raise IndexOutOfRangeError(f"{self.name}: {self._caller.culprit(status, values).message()}")
-        finally:
-            self._caller.give_back(lane)
-        return np.concatenate(chunks), float(np.median(plain))
 
     # --- looking inside ---
     @property

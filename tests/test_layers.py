@@ -23,8 +23,8 @@ ORDER = """
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify passes.draws
     arguments enter feed program concurrency call runtime
     lower lower.index lower.equations lower.lower
-    schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.show schedule.tiling
-    plan vecmath toolchain spell statements emit
+    schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.work schedule.show schedule.tiling
+    plan vecmath toolchain spell statements stages emit
     compile pipeline profile
     train persist check draw
     __init__ demo cli __main__

@@ -600,51 +600,69 @@ def build_contraction(
     group: ContractGroup, program: Program, is_stored: Callable[[str], bool], wanted: set[str], volatile: set[str]
 ) -> ContractKernel:
     """The kernel of a contraction: axes sorted into batch, rows, columns and depth, operands and epilogue as scalars."""
-    equation = group.equation
+    equation, done = group.equation, len(group.followers)
+    operands, (batch, rows, columns), flipped = _sides(equation, program)
+    extents = [equation.axes[axis] for axis in batch]
+    values = [Index() for _ in equation.axes]
+    for place, axis in enumerate(batch):
+        values[axis] = Index.of(place, equation.axes[axis])
+    for place, merged in enumerate((rows, columns, list(reduced(equation))), len(batch)):
+        shape = [equation.axes[axis] for axis in merged]
+        extents.append(prod(shape))
+        for axis, value in zip(merged, unflatten(Index.of(place, prod(shape)), shape), strict=True):
+            values[axis] = value
+
+    body = Body(program, is_stored, frozenset())
+    loops = tuple(enumerate(extents))
+    left, right = (_packed(body, operand.substitute(values), loops, [program.sources, wanted]) for operand in operands)
+    m, n, k = extents[len(batch) :]
+    kernel = ContractKernel(
+        name=(group.followers or [equation])[-1].name,
+        why="matrix product" + (f", {done} equation{'s' * (done > 1)} in its store step" if done else ""),
+        dtype=equation.dtype, batch=tuple(extents[: len(batch)]), m=m, n=n, k=k, left=left, right=right,
+        result=equation.name, flipped=flipped,
+        formulas=[formula(each, program, is_stored) for each in (equation, *group.followers)],
+    )  # fmt: skip
+    _finish(kernel, group, body, tuple(values[: equation.rank]), loops[:-1], wanted, volatile)
+    return kernel
+
+
+def _sides(equation: Equation, program: Program) -> tuple[tuple[EquationOperand, ...], tuple[list[int], ...], bool]:
+    """The operands, left and right; the axes of batch, rows and columns; whether neighbours in the result lie along the rows.
+
+    They lie along the columns, but where those are too few to fill vectors and neighbours along the rows are so in memory.
+    """
     left, right = equation.operands
     axes = live(equation)
     batch = [axis for axis in axes if axis in left.variables and axis in right.variables]
     rows = [axis for axis in axes if axis in left.variables and axis not in batch]
     columns = [axis for axis in axes if axis in right.variables and axis not in batch]
-    if rows and columns and rows[-1] > columns[-1]:  # neighbours in memory along the columns
+    if rows and columns and rows[-1] > columns[-1]:
         left, right, rows, columns = right, left, columns, rows
     narrow = prod(equation.axes[axis] for axis in columns) < NARROW <= prod(equation.axes[axis] for axis in rows)
-    flipped = narrow and _runs_along(left, rows[-1], program)
-    if flipped:
-        left, right, rows, columns = right, left, columns, rows
-    values = [Index() for _ in equation.axes]
-    for place, axis in enumerate(batch):
-        values[axis] = Index.of(place, equation.axes[axis])
-    extents = []
-    for place, merged in enumerate((rows, columns, list(reduced(equation)))):
-        shape = [equation.axes[axis] for axis in merged]
-        extents.append(prod(shape))
-        flat = Index.of(len(batch) + place, prod(shape))
-        for axis, value in zip(merged, unflatten(flat, shape), strict=True):
-            values[axis] = value
+    if narrow and _runs_along(left, rows[-1], program):
+        return (right, left), (batch, columns, rows), True
+    return (left, right), (batch, rows, columns), False
 
-    everywhere = tuple(enumerate((*(equation.axes[axis] for axis in batch), *extents)))
-    body = Body(program, is_stored, frozenset())
-    sides: list[Operand] = []
-    for operand in (left, right):
-        scalar = body.of(operand.substitute(values))
-        packing = Stage(everywhere, body=[Store("", Index(), scalar)])
-        Namer([program.sources, wanted], set(), frozenset()).finish([packing])
-        names = [line for line in (*packing.before, *packing.body) if isinstance(line, Let)]
-        sides.append(Operand(tuple(names), scalar))
-        body.own.clear()
-        body.shared.clear()
-    kernel = ContractKernel(
-        name=(group.followers or [equation])[-1].name, why="", dtype=equation.dtype,
-        batch=tuple(equation.axes[axis] for axis in batch), m=extents[0], n=extents[1], k=extents[2],
-        left=sides[0], right=sides[1], result=equation.name, flipped=flipped,
-    )  # fmt: skip
-    kernel.formulas = [formula(e, program, is_stored) for e in (equation, *group.followers)]
 
-    own = tuple(values[: equation.rank])
-    space = frozenset(range(len(batch) + 2))
+def _packed(body: Body, operand: EquationOperand, loops: Axes, arrays: Sequence[Collection[str]]) -> Operand:
+    """An operand of a contraction, with names for the values that it uses twice."""
+    scalar = body.of(operand)
+    packing = Stage(loops, body=[Store("", Index(), scalar)])
+    Namer(arrays, set(), frozenset()).finish([packing])
+    body.own.clear()
+    body.shared.clear()
+    return Operand(tuple(line for line in (*packing.before, *packing.body) if isinstance(line, Let)), scalar)
+
+
+def _finish(
+    kernel: ContractKernel, group: ContractGroup, body: Body, own: tuple[Index, ...], loops: Axes, wanted: set[str],
+    volatile: set[str],
+) -> None:  # fmt: skip
+    """The store step: the sum under its name, and what follows from it element by element. ``own``: the index of an element."""
+    equation, space = group.equation, frozenset(axis for axis, _ in loops)
     result = named(equation.name, equation.dtype, space)
-    namer = Namer([program.sources, wanted, {kernel.result}], volatile, frozenset())
+    namer = Namer([body.program.sources, wanted, {kernel.result}], volatile, frozenset())
     if equation.name in wanted:
         result = named(namer.fresh(equation.name, space), equation.dtype, space)
     kernel.result = result.name
@@ -657,9 +675,6 @@ def build_contraction(
         body.put(Load(follower.name, own), element)
         if follower.name in wanted:
             stores.append(Store(follower.name, flatten(own, follower.shape), element))
-    finishing = Stage(everywhere[:-1], body=stores)
+    finishing = Stage(loops, body=stores)
     namer.finish([finishing])
     kernel.epilogue = [*finishing.before, *finishing.body]
-    done = len(group.followers)
-    kernel.why = "matrix product" + (f", {done} equation{'s' * (done > 1)} in its store step" if done else "")
-    return kernel
