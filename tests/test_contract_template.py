@@ -54,6 +54,7 @@ CASES = [
     Case("digits_scores", 32, 10, 32),
     Case("digits_gradient", 64, 32, 32, a="transposed"),
     Case("tiny", 8, 8, 2),
+    Case("short_rows", 9, 4, 7, a="transposed"),
     Case("outer", 33, 20, 1),
     Case("batch_shared_each_with_its_panels", 40, 40, 40, b="transposed", batch=(600,), threads=2, force={"mr": 8, "nv": 2, "rows_first": True, "parallel": "batch"}),
     Case("no_terms", 5, 7, 0),
@@ -335,6 +336,17 @@ def test_small_contractions_start_no_threads_and_need_no_workspace():
         a, b = operand(case.a, "A", case.m, case.k, "i", "k"), operand(case.b, "B", case.k, case.n, "k", "j")
         tiling = choose_tiling(case.m, case.n, case.k, case.dtype, model, a, b)
         assert (tiling.parallel, tiling.workspace_bytes) == ("", 0)
+
+
+def test_small_products_are_loops_where_vectors_of_a_tile_would_not_be_full():
+    def in_loops(n: int, k: int, vector_bytes: int) -> bool:
+        a, b = operand("plain", "A", 8, k, "i", "k"), operand("plain", "B", k, n, "k", "j")
+        return choose_tiling(8, n, k, "float32", TargetModel.from_vector_bytes(vector_bytes), a, b).plain
+
+    assert [n for n in range(1, 20) if in_loops(n, 8, 64)] == [2, 4, 8]
+    assert [k for k in range(1, 20) if in_loops(8, k, 64)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [k for k in range(1, 20) if in_loops(8, k, 32)] == [1, 2]
+    assert not in_loops(64, 3, 64)
 
 
 def test_threads_that_share_a_batch_pack_each_for_itself():

@@ -71,6 +71,9 @@ MULTIPLY_ADDS_PER_RESULT = 24
 # Up to so many multiply-adds, packing an operand costs more than three nested loops take.
 PLAIN_MULTIPLY_ADDS = 1024
 
+# So few terms a compiler writes out one by one, so that the loops over rows and columns are vector work.
+UNROLLED_DEPTH = 8
+
 
 @dataclass(frozen=True)
 class TargetModel:
@@ -369,7 +372,7 @@ def choose_tiling(
     b_k = width if pack_b else b.row_stride
 
     small = m * n * k <= PLAIN_MULTIPLY_ADDS and not parallel and not (a.statements and b.statements)
-    plain = small and bool(pack_a or pack_b) and not chosen_by_hand
+    plain = small and (bool(pack_a or pack_b) or loops_pay(n, k, lanes, model)) and not chosen_by_hand
     if plain:
         pack_a, pack_b, blocked_k = "", False, False
 
@@ -467,6 +470,14 @@ def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tup
         if rows * vectors + vectors + spare <= model.registers and rows <= max(1, m) and vectors <= columns
     ]
     return min(shapes, key=lambda shape: (cost(*shape), shape))
+
+
+def loops_pay(n: int, k: int, lanes: int, model: TargetModel) -> bool:
+    """Whether so small a product of operands in place is faster in three nested loops than in a tile, which is a call, passes its
+    sums through memory, and reads rows shorter than its vectors under a mask: a compiler has vectors of half, a quarter or an
+    eighth of 64 bytes. What was just stored in such pieces is there for a load of one of them, but not yet for a wider one."""
+    fills_narrower = model.vector_bytes == 64 and 2 <= n < lanes and lanes % n == 0
+    return k <= 2 or (fills_narrower and k <= UNROLLED_DEPTH)
 
 
 def upright_pays(m: int, n: int, k: int, lanes: int, model: TargetModel) -> bool:
