@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 
 from graphc.ir import Array, Node, Parameter, inputs_of, toposort
-from graphc.types import InputTypeError, InputValueError
+from graphc.types import GraphError, InputTypeError, InputValueError
 
 __all__ = ["evaluate", "evaluate_all", "program"]
 
@@ -20,8 +20,8 @@ def evaluate(node: Sequence[Node], feeds: Mapping[Any, Any] | None = None) -> li
 def evaluate(node: Node | Sequence[Node], feeds: Mapping[Any, Any] | None = None) -> Array | list[Array]:
     """The value of a node, or of several (a list), with inputs given by name or node; parameters have their present values.
 
-    Feeds may name more inputs than the nodes reach. Raises :class:`InputTypeError` for a missing input or a wrong dtype,
-    :class:`InputValueError` for a wrong shape.
+    Results are arrays of their own. Feeds may name more inputs than the nodes reach. Raises :class:`InputTypeError` for a
+    missing input or a wrong dtype, :class:`InputValueError` for a wrong shape or an integer that does not fit.
 
     >>> import graphc as gx
     >>> x, y = gx.input("x"), gx.input("y")
@@ -29,6 +29,9 @@ def evaluate(node: Node | Sequence[Node], feeds: Mapping[Any, Any] | None = None
     3.0
     """
     nodes = [node] if isinstance(node, Node) else list(node)
+    for one in nodes:
+        if not isinstance(one, Node):
+            raise GraphError(f"evaluate takes a node or a sequence of nodes, got {one!r} in {node!r}")
     order = toposort(nodes)
     named = {key.name if isinstance(key, Node) else key: value for key, value in (feeds or {}).items()}
     values: dict[Node, Array] = {}
@@ -40,8 +43,12 @@ def evaluate(node: Node | Sequence[Node], feeds: Mapping[Any, Any] | None = None
             raise InputValueError(f"input {source.name!r} has shape {value.shape}, expected {source.type}")
         if not np.can_cast(value.dtype, source.dtype.numpy, "same_kind"):
             raise InputTypeError(f"input {source.name!r} has dtype {value.dtype}, expected {source.type}")
-        values[source] = value.astype(source.dtype.numpy)
-    results = evaluate_all(nodes, values)
+        with np.errstate(all="ignore"):
+            values[source] = value.astype(source.dtype.numpy)
+        if value.dtype.kind in "iu" and source.dtype.is_int and (values[source] != value).any():
+            raise InputValueError(f"input {source.name!r} has an integer that does not fit in {source.dtype}")
+    # Movement in NumPy gives views, of a parameter for instance: what changes later must not show in a result.
+    results = [np.array(result) for result in evaluate_all(nodes, values)]
     return results[0] if isinstance(node, Node) else results
 
 

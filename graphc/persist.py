@@ -36,9 +36,11 @@ def save(path: str | os.PathLike[str], source: Function | Mapping[str, Parameter
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             beside.unlink()
+        if isinstance(error, OSError) and error.filename == str(beside):
+            error.filename = str(target)  # the name that the user gave
         raise
 
 

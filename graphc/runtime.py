@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -60,6 +60,12 @@ class Function:
         self.graph = graph  # what was compiled, for the printers of its stages
         self._caller = Caller(program, threads, positional=self._positional)
         self.__call__ = self._caller.function()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"the compiled function {self.name!r} can be neither pickled nor copied; compile its graph where it is needed "
+            "(a warm start takes milliseconds), and pass parameters on with graphc.save and graphc.load"
+        )
 
     # --- many steps ---
     def run(self, n: int, /, *, progress: Progress | None = None, **arrays: Any) -> Any:

@@ -62,6 +62,8 @@ def train_step(
     if not isinstance(loss, Node) or loss.shape != () or not loss.dtype.is_float:
         raise GradientError(f"the loss must be a float scalar, got {loss!r}; reduce it with graphc.mean or graphc.sum")
     reached = parameters_of(toposort([loss]))
+    if isinstance(parameters, Node):
+        raise GraphError(f"parameters must be a sequence of parameters, got {parameters!r} alone; put it into a list")
     chosen = [p for p in reached if p.trainable] if parameters is None else list(parameters)
     if not chosen:
         raise GradientError("the loss reaches no trainable parameter, so there is nothing to train")
@@ -82,6 +84,9 @@ def train_step(
     for key, metric in metrics.items():
         if not isinstance(key, str) or not key or not isinstance(metric, Node):
             raise GraphError(f"outputs must map names to nodes, got {key!r}: {metric!r}")
+
+    if isinstance(optimizer, type) or not callable(optimizer):
+        raise GraphError(f"optimizer: expected one such as graphc.optim.SGD(learning_rate=0.1), got {optimizer!r}")
 
     gradients, trail = grad_with_trail(loss, chosen)
     proposed = optimizer(dict(zip(chosen, gradients, strict=True)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import platform
 import re
 import stat
@@ -164,12 +166,37 @@ def test_graphs_that_cannot_be():
         gx.compile([gx.input("s")], gx.sum(gx.broadcast_to(gx.input("s"), (2**31 + 5,))))
 
 
+def test_evaluations_that_cannot_be():
+    i = gx.input("i", (2,), "int32")
+    with pytest.raises(InputValueError, match="'i' has an integer that does not fit in int32"):
+        gx.evaluate(i, {"i": [0, 2**40]})
+    for nodes in ({"twice": i * 2}, [i, 2.0]):
+        with pytest.raises(GraphError, match="a node or a sequence of nodes, got"):
+            gx.evaluate(nodes, {"i": [0, 1]})
+
+
+def test_functions_and_nodes_are_not_pickled():
+    x = gx.input("x")
+    double = gx.compile([x], x * 2, name="double", backend="numpy")
+    with pytest.raises(TypeError, match="function 'double' can be neither pickled nor copied"):
+        pickle.dumps(double)
+    with pytest.raises(TypeError, match="function 'double' can be neither pickled nor copied"):
+        copy.deepcopy(double)
+    with pytest.raises(TypeError, match="node cannot be pickled"):
+        pickle.dumps(x)
+
+
 def test_training_that_cannot_be():
     W, V = gx.parameter("W", np.ones(3)), gx.parameter("V", np.ones(3))
     with pytest.raises(GradientError, match="scalar"):
         gx.train_step(W * 2, gx.optim.SGD(0.1))
     with pytest.raises(GraphError, match="'V'"):
         gx.train_step(gx.sum(W), gx.optim.SGD(0.1), parameters=[W, V])
+    with pytest.raises(GraphError, match="sequence of parameters, got <W: .* alone"):
+        gx.train_step(gx.sum(W), gx.optim.SGD(0.1), parameters=W)
+    for no_optimizer in (gx.optim.SGD, "sgd", None):
+        with pytest.raises(GraphError, match="optimizer: expected one such as"):
+            gx.train_step(gx.sum(W), no_optimizer)
 
 
 def test_names_that_clash():

@@ -78,3 +78,15 @@ def test_promotion():
     assert str((i32 / i32).dtype) == str((i32 + 0.5).dtype) == "float32"
     assert str((f32 * np.float64(2)).dtype) == "float32"
     assert str(gx.argmax(gx.input("v", (3,))).dtype) == "int32"
+
+
+def test_evaluated_is_kept():
+    W = gx.parameter("W", [1.0, 2.0, 3.0])
+    flipped = gx.flip(W)
+    values = [gx.evaluate(W), *gx.evaluate([W, flipped, gx.broadcast_to(W, (2, 3))])]
+    before = [value.copy() for value in values]
+    W.value = [7, 8, 9]
+    for value, was in zip(values, before, strict=True):
+        np.testing.assert_array_equal(value, was)
+        value[...] = 0  # their own: neither read-only nor one another's
+    np.testing.assert_array_equal(W.value, [7, 8, 9])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import signal
 import sys
 import zipfile
@@ -434,3 +435,9 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         gx.save(path, a)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["p.npz"]
+
+
+def test_saving_to_where_nothing_is_names_the_file(tmp_path):
+    path = tmp_path / "missing" / "p.npz"
+    with pytest.raises(FileNotFoundError, match=re.escape(repr(str(path)))):
+        gx.save(path, {"a": gx.parameter("a", 1.0)})
