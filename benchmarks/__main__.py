@@ -212,9 +212,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     for dtype in ("float32", "float64") if "peak flop/s" in facts else ():
         one, all_ = (facts["peak flop/s"][f"{dtype}, {n} core(s)"] for n in (1, facts["cores"]))
         if all_ < 0.8 * facts["cores"] * one:
-            print(
-                print(f"  NOT IDLE: all cores reach {all_ / one:.1f} times the {dtype} peak of one; no result counts")
-            )
+            print(f"  NOT IDLE: all cores reach {all_ / one:.1f} times the {dtype} peak of one; no result counts")
     print("  agreement: loss and gradients within 1e-5 (float64 1e-10), or the change of the parameters within 1e-3")
 
 
