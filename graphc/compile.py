@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc import enter, toolchain
 from graphc.arguments import Check, Slot
+from graphc.cache import is_new
 from graphc.frontend import parameter as new_parameter
 from graphc.ir import Node, Parameter, inputs_of, make, parameters_of, rebuild, rounded, toposort
 from graphc.ops.pointwise import as_node, cast
@@ -259,7 +260,7 @@ def _widens(node: Node) -> bool:
 # --- the back half: from the cache, or written, built and loaded ----------------------------------------------
 def _native(graph: Graph, target: str | None) -> Program:
     """The native program of ``graph``: from the cache if it has been built before, else through all stages."""
-    with _beside(_read_templates) if toolchain.is_new() else nullcontext():
+    with _beside(_read_templates) if is_new() else nullcontext():
         compiler = toolchain.find_compiler()
         chosen = toolchain.resolve_target(compiler, target)
     graph = with_tables(graph)

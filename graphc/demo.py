@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from graphc import cache, init, nn, toolchain
 from graphc import frontend as fe
-from graphc import init, nn, toolchain
 from graphc.check import check_grad
 from graphc.compile import compile
 from graphc.draw import picture_of_training
@@ -120,7 +120,7 @@ def _require(*modules: str) -> None:
 
 def _folder(output: Path | None) -> Path:
     """Where the picture goes, made and tried before there is anything to lose."""
-    folder = toolchain.cache_directory() if output is None else output
+    folder = cache.directory() if output is None else output
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))

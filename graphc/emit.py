@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import vecmath
+from graphc.cache import recall_bytes, remember_bytes
 from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Index, Pick, Var
@@ -53,7 +54,6 @@ from graphc.spell import (
 )
 from graphc.stages import StageView, fetch_ahead, stage_view
 from graphc.statements import StatementSpeller
-from graphc.toolchain import recall_bytes, remember_bytes
 from graphc.types import FLOAT32, FLOAT64, CacheError, TensorType
 
 if TYPE_CHECKING:

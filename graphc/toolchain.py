@@ -1,4 +1,4 @@
-"""From C text to a shared library: the compiler, its flags, and the build cache.
+"""From C text to a shared library: the compiler, its flags, and the entries of the cache.
 
 The only file that knows C compilers. What it does, in the order in which a program needs it:
 
@@ -8,44 +8,34 @@ The only file that knows C compilers. What it does, in the order in which a prog
     build(source)    -->  Path        cold start: compile, or find the same content already compiled
     remember(digest, record)          so that the next process recalls it
 
-The cache directory:
-
-    <name>-<key>/       an entry: <name>.c, <name>.so, data files, entry.json with a checksum of each
-    records/            small checksummed JSON: what a compiler was found to be, what a graph was built into
-    failed/<name>-<key> the C and the messages of a compilation that failed
-    .building-*         work in progress
-
-An entry's key is its content (C, command, compiler, instruction set, data), so an entry never changes and
-needs no lock: a process builds in a directory of its own and renames that into place, and whoever comes
-second uses what is there. Nothing is believed unread: an entry or record that is truncated, altered, owned by
-another user or writable by one is built again, never loaded. A warm start runs no other program.
+An entry of the cache is a folder <name>-<key> (:mod:`graphc.cache`) with <name>.c, <name>.so and data files. Its key is
+its content (C, command, compiler, instruction set, data), so it never changes and needs no lock: a process builds in a
+directory of its own and renames that into place, and whoever comes second uses what is there. An entry that is damaged
+or not ours is built again, never loaded. A warm start runs no other program.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
-import json
 import os
 import re
 import shlex
 import shutil
 import signal
-import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from graphc.types import CacheError, CompilationError, CompilerNotFoundError, GraphcError
+from graphc import cache
+from graphc.types import CompilationError, CompilerNotFoundError, GraphcError
 
 __all__ = [
-    "Compiler", "Target", "build", "cache_directory", "describe", "find_compiler", "is_new", "recall", "recall_bytes",
-    "remember", "remember_bytes", "resolve_target",
+    "Compiler", "Target", "build", "describe", "find_compiler", "recall", "remember", "resolve_target",
 ]  # fmt: skip
 
 # No -ffast-math, ever: it reorders sums and forgets NaN. Contraction is off because a fused multiply-add is
@@ -196,8 +186,8 @@ def _ziglang_program() -> str | None:
 
 def _known_or_probed(argv: tuple[str, ...]) -> Compiler:
     stamp = _stamp(*_programs(argv))
-    record = _record_path("compiler", _digest(_stamp(__file__), stamp, *argv))  # what we ask may change too
-    if known := _read_record(record):
+    record = cache.record_path("compiler", cache.digest(_stamp(__file__), stamp, *argv))  # what we ask may change too
+    if known := cache.read_record(record):
         openmp = known["openmp"]
         return Compiler(
             argv, known["kind"], known["version"], known["identity"], tuple(known["flags"]),
@@ -205,7 +195,7 @@ def _known_or_probed(argv: tuple[str, ...]) -> Compiler:
         )  # fmt: skip
     compiler = _probe(argv, stamp)
     fields = ("kind", "version", "identity", "flags", "openmp")
-    _write_record(record, {field: getattr(compiler, field) for field in fields})
+    cache.write_record(record, {field: getattr(compiler, field) for field in fields})
     return compiler
 
 
@@ -232,7 +222,7 @@ def _probe(argv: tuple[str, ...], stamp: str) -> Compiler:
     """Try a compiler out; raises CompilerNotFoundError with its own words if it cannot make a library."""
     import tempfile  # a warm start gets by without it
 
-    with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
+    with cache.writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=cache.make(cache.directory())) as work:
         Path(work, "probe.c").write_text(_PROBE)
 
         def attempt(flags: Sequence[str]) -> str | None:
@@ -290,8 +280,8 @@ def resolve_target(compiler: Compiler, name: str | None = None) -> Target:
     """
     asked = "target=" if name else "GRAPHC_TARGET="
     name = name or os.environ.get("GRAPHC_TARGET", "").strip() or "native"
-    record = _record_path("target", _digest(compiler.identity, name, _cpu(), _stamp(__file__)))
-    if known := _read_record(record):
+    record = cache.record_path("target", cache.digest(compiler.identity, name, _cpu(), _stamp(__file__)))
+    if known := cache.read_record(record):
         return Target(
             name, tuple(known["flags"]), tuple(known["features"]), known["vector_bytes"], known["fingerprint"]
         )
@@ -304,14 +294,14 @@ def resolve_target(compiler: Compiler, name: str | None = None) -> Target:
                 "Use 'native', 'generic' or a smaller -march name."
             )
     fields = ("flags", "features", "vector_bytes", "fingerprint")
-    _write_record(record, {field: getattr(target, field) for field in fields})
+    cache.write_record(record, {field: getattr(target, field) for field in fields})
     return target
 
 
 def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
     import tempfile  # a warm start gets by without it
 
-    with _writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=_make(cache_directory())) as work:
+    with cache.writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=cache.make(cache.directory())) as work:
         Path(work, "empty.c").touch()
 
         def macros(flags: Sequence[str]) -> _Ran:
@@ -336,7 +326,7 @@ def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
         wide = _prefer_width(compiler, flags, vector_bytes)
         if wide and (wide_ran := macros(wide)).code == 0:
             flags, ran = wide, wide_ran
-    return Target(name, flags, features, vector_bytes, _digest(ran.output))
+    return Target(name, flags, features, vector_bytes, cache.digest(ran.output))
 
 
 def _spellings(compiler: Compiler, name: str, is_x86: Callable[[], object]) -> Iterator[tuple[str, ...]]:
@@ -394,10 +384,10 @@ def _cpu() -> str:
         import platform  # an import that Linux can do without
 
         # Darwin's version names the chip. platform.processor() would run `uname`.
-        return _digest(platform.machine(), platform.version(), os.environ.get("PROCESSOR_IDENTIFIER", ""))
+        return cache.digest(platform.machine(), platform.version(), os.environ.get("PROCESSOR_IDENTIFIER", ""))
     # Not the clock rate, nor the number of the core.
     keys = r"flags|features|isa|uarch|vendor_id|cpu|cpu (?:family|implementer|variant|part)|model|model name"
-    return _digest(*re.findall(rf"^(?:{keys})\s*:.*$", text, re.MULTILINE | re.IGNORECASE))
+    return cache.digest(*re.findall(rf"^(?:{keys})\s*:.*$", text, re.MULTILINE | re.IGNORECASE))
 
 
 # --- building --------------------------------------------------------------------------------------------
@@ -437,31 +427,31 @@ def build(
     command = [*compiler.argv, *compiler.flags, *target.flags, *(compiler.openmp or () if openmp else ())]
     command += ["-o", library, f"{stem}.c", "-lm"]
     contents = [part for file in sorted(files) for part in (file, files[file])]
-    key = _digest(compiler.identity, target.fingerprint, *target.features, "", *command, "", *contents)
+    key = cache.digest(compiler.identity, target.fingerprint, *target.features, "", *command, "", *contents)
 
-    cache = cache_directory()
-    entry = cache / f"{stem}-{key[:16]}"
+    folder = cache.directory()
+    entry = folder / f"{stem}-{key[:16]}"
     if _verify(entry, key):
         return entry / library
 
     import tempfile
 
-    with _writing():
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=_make(cache)))  # same disk: rename is atomic
+    with cache.writing():
+        work = Path(tempfile.mkdtemp(prefix=".building-", dir=cache.make(folder)))  # same disk: rename is atomic
         try:
             for file, content in files.items():
                 (work / file).write_bytes(content)
             ran = _run(command, work)
             if ran.code != 0 or not (work / library).exists():
-                kept = _keep(work, cache / "failed" / entry.name, ran)
+                kept = _keep(work, folder / "failed" / entry.name, ran)
                 raise CompilationError(_failure(command, ran, kept))
             for path in work.iterdir():
                 if path.name in files or path.name == library:
                     path.chmod(0o600)  # whatever the umask: what others can write is not loaded
                 else:
                     path.unlink()  # some linkers leave more behind
-            checksums = {file: _checksum((work / file).read_bytes()) for file in (*sorted(files), library)}
-            _write_record(work / "entry.json", {"key": key, "command": command, "files": checksums})
+            checksums = {file: cache.checksum((work / file).read_bytes()) for file in (*sorted(files), library)}
+            cache.write_record(work / "entry.json", {"key": key, "command": command, "files": checksums})
             _publish(work, entry, key)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -490,7 +480,7 @@ def _publish(work: Path, entry: Path, key: str) -> None:
 
 def _keep(work: Path, kept: Path, ran: _Ran) -> Path:
     (work / "messages.txt").write_text(ran.messages or ran.output)
-    _make(kept.parent)
+    cache.make(kept.parent)
     shutil.rmtree(kept, ignore_errors=True)
     try:
         os.rename(work, kept)
@@ -514,17 +504,17 @@ def _failure(command: Sequence[str], ran: _Ran, kept: Path) -> str:
 
 def _verify(entry: Path, key: str | None = None) -> bool:
     """Is this a whole, unaltered entry of ours (and the one that `key` asks for)?"""
-    record = _read_record(entry / "entry.json")
+    record = cache.read_record(entry / "entry.json")
     try:
-        if record is None or not _is_ours(os.stat(entry, follow_symlinks=False)):
+        if record is None or not cache.is_ours(os.stat(entry, follow_symlinks=False)):
             return False
     except OSError:
         return False
     if not entry.name.endswith(record["key"][:16]) or key not in (None, record["key"]):
         return False
     for file, checksum in record["files"].items():
-        content = _read_private(entry / file)
-        if content is None or _checksum(content) != checksum:
+        content = cache.read_private(entry / file)
+        if content is None or cache.checksum(content) != checksum:
             return False
     return True
 
@@ -540,10 +530,10 @@ def recall(digest: str, compiler: Compiler, target: Target) -> dict[str, Any] | 
     absolute Path of the library, which has been checked: an entry that is gone, damaged or foreign is not
     recalled.
     """
-    known = _read_record(_graph_record(digest, compiler, target))
+    known = cache.read_record(_graph_record(digest, compiler, target))
     if known is None:
         return None
-    library = cache_directory() / known["library"]
+    library = cache.directory() / known["library"]
     return known["record"] | {"library": library} if _verify(library.parent) else None
 
 
@@ -555,147 +545,13 @@ def remember(
     `record` is whatever JSON-able facts loading needs. Raises ValueError if the library is not in the cache
     directory, TypeError if the record is not JSON-able, CacheError if it cannot be written.
     """
-    relative = library.relative_to(cache_directory()).as_posix()  # the cache may be moved as a whole
-    _write_record(_graph_record(digest, compiler, target), {"library": relative, "record": dict(record)})
+    relative = library.relative_to(cache.directory()).as_posix()  # the cache may be moved as a whole
+    cache.write_record(_graph_record(digest, compiler, target), {"library": relative, "record": dict(record)})
 
 
 def _graph_record(digest: str, compiler: Compiler, target: Target) -> Path:
     parts = (digest, compiler.identity, *compiler.flags, "", *target.flags, "", target.fingerprint)
-    return _record_path("graph", _digest(*parts))
-
-
-# --- the cache directory ---------------------------------------------------------------------------------
-
-
-def cache_directory() -> Path:
-    """Where compiled graphs are kept (an absolute path, which need not exist yet).
-
-    $GRAPHC_BUILD_DIR if set; in a checkout of graphc its build/; else the user's cache directory.
-    """
-    if chosen := os.environ.get("GRAPHC_BUILD_DIR"):
-        return Path(chosen).expanduser().absolute()
-    if (checkout := _checkout_build(Path(__file__).absolute().parents[1])) is not None:
-        return checkout
-    import platformdirs  # only an installed graphc needs it
-
-    return Path(platformdirs.user_cache_dir("graphc", appauthor=False))
-
-
-def is_new() -> bool:
-    """Whether nothing is in the cache yet, so that every question to the compiler is still to be asked."""
-    return not (cache_directory() / "records").exists()
-
-
-def _checkout_build(root: Path) -> Path | None:
-    try:
-        project = (root / "pyproject.toml").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    ours = re.search(r"""^name\s*=\s*["']graphc["']""", project, re.MULTILINE)
-    return root / "build" if ours and (root / "build").is_dir() else None
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Turn what the file system refuses into a CacheError."""
-    try:
-        yield
-    except GraphcError:
-        raise
-    except OSError as error:
-        raise CacheError(
-            f"cannot write to the build cache {cache_directory()}: {error}. "
-            "Set GRAPHC_BUILD_DIR to a directory that you can write to."
-        ) from error
-
-
-def _make(directory: Path) -> Path:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory
-
-
-def _is_ours(status: os.stat_result) -> bool:
-    """Can nobody but this user (and root, who can do anything) have written it?"""
-    if os.name != "posix":
-        return True  # Windows keeps the profile directory private; its mode bits say nothing
-    return status.st_uid in (os.geteuid(), 0) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _read_private(path: Path) -> bytes | None:
-    """The content of a regular file that is ours, else None. The file asked is the file read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            return file.readall() if stat.S_ISREG(status.st_mode) and _is_ours(status) else None
-    except OSError:
-        return None
-
-
-def _record_path(kind: str, key: str) -> Path:
-    return cache_directory() / "records" / f"{kind}-{key[:32]}.json"
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """A record as written, or None if it is absent, damaged or not ours."""
-    content = _read_private(path)
-    try:
-        sealed = json.loads(content or b"")
-        record = sealed["record"]
-        sound = sealed["sha256"] == _checksum(_canonical(record)) and isinstance(record, dict)
-    except (ValueError, KeyError, TypeError):
-        return None
-    return record if sound else None
-
-
-def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    _write(path, json.dumps({"record": record, "sha256": _checksum(_canonical(record))}, indent=1).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A private file, there as a whole or not at all."""
-    import tempfile
-
-    with _writing():
-        descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=_make(path.parent))  # mode 0600
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-
-
-def recall_bytes(name: str) -> bytes | None:
-    """What :func:`remember_bytes` kept under a file name, if it is there, whole and ours."""
-    content = _read_private(cache_directory() / "bytes" / name)
-    if content is None or content[:64] != _checksum(content[64:]).encode():
-        return None
-    return content[64:]
-
-
-def remember_bytes(name: str, content: bytes) -> None:
-    """Keep bytes that can be made again at a price. Raises CacheError if the cache cannot be written."""
-    _write(cache_directory() / "bytes" / name, _checksum(content).encode() + content)
-
-
-def _canonical(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, sort_keys=True).encode()
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _digest(*parts: str | bytes) -> str:
-    """SHA-256 of a sequence; lengths go in too, so that ("ab", "c") is not ("a", "bc")."""
-    state = hashlib.sha256()
-    for part in parts:
-        content = part.encode() if isinstance(part, str) else part
-        state.update(b"%d:" % len(content))
-        state.update(content)
-    return state.hexdigest()
+    return cache.record_path("graph", cache.digest(*parts))
 
 
 # --- running programs ------------------------------------------------------------------------------------
@@ -748,7 +604,7 @@ def describe() -> dict[str, Any]:
 
     Raises nothing: where something is amiss, "problem" says what, and the keys that depend on it are absent.
     """
-    facts: dict[str, Any] = {"cache directory": str(cache_directory())}
+    facts: dict[str, Any] = {"cache directory": str(cache.directory())}
     try:
         compiler = find_compiler()
         facts |= {

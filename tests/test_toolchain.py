@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from graphc import cache as build_cache
 from graphc import toolchain
 from graphc.toolchain import Compiler, Target, build, find_compiler, recall, remember, resolve_target
 from graphc.types import CacheError, CompilationError, CompilerNotFoundError
@@ -302,7 +303,7 @@ def test_the_key_is_the_content(tools: tuple[Compiler, Target]) -> None:
         build(C, **options, data={"b.bin": b"2"}),
     ]
     assert len(set(variants)) == len(variants)
-    assert toolchain._digest("ab", "c") != toolchain._digest("a", "bc")
+    assert build_cache.digest("ab", "c") != build_cache.digest("a", "bc")
 
 
 @needs_cc
@@ -396,13 +397,13 @@ def test_an_entry_of_another_key_is_not_taken(tools: tuple[Compiler, Target]) ->
     shutil.copytree(other.parent, library.parent)
     assert twice(build(C, name="g", compiler=compiler, target=target)) == 42.0
 
-    record = toolchain._read_record(library.parent / "entry.json")
+    record = build_cache.read_record(library.parent / "entry.json")
     assert record is not None
     record["key"] = record["key"][:-1] + ("1" if record["key"][-1] == "0" else "0")  # the same directory name
-    toolchain._write_record(library.parent / "entry.json", record)
+    build_cache.write_record(library.parent / "entry.json", record)
     assert toolchain._verify(library.parent)
     build(C, name="g", compiler=compiler, target=target)
-    assert toolchain._read_record(library.parent / "entry.json") != record
+    assert build_cache.read_record(library.parent / "entry.json") != record
 
 
 @needs_cc
@@ -587,22 +588,22 @@ def test_a_warm_start_is_fast_and_runs_nothing(
 
 def test_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHC_BUILD_DIR", "~/somewhere")
-    assert toolchain.cache_directory() == Path.home() / "somewhere"
+    assert build_cache.directory() == Path.home() / "somewhere"
     monkeypatch.setenv("GRAPHC_BUILD_DIR", "relative")
-    assert toolchain.cache_directory() == Path.cwd() / "relative"
+    assert build_cache.directory() == Path.cwd() / "relative"
     monkeypatch.delenv("GRAPHC_BUILD_DIR")
 
-    monkeypatch.setattr(toolchain, "__file__", str(tmp_path / "graphc" / "toolchain.py"))
-    installed = toolchain.cache_directory()
+    monkeypatch.setattr(build_cache, "__file__", str(tmp_path / "graphc" / "cache.py"))
+    installed = build_cache.directory()
     assert installed.name == "graphc"
     assert tmp_path not in installed.parents
     (tmp_path / "build").mkdir()
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "graphc-user"\n')
-    assert toolchain.cache_directory() == installed
+    assert build_cache.directory() == installed
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "graphc"\n')
-    assert toolchain.cache_directory() == tmp_path / "build"
+    assert build_cache.directory() == tmp_path / "build"
     (tmp_path / "build").rmdir()
-    assert toolchain.cache_directory() == installed
+    assert build_cache.directory() == installed
 
 
 @needs_cc
