@@ -50,6 +50,7 @@ class Culprit:
     value: int = 0
 
     def message(self, shift: tuple[int, ...] | None = None) -> str:
+        """What an error says of it; ``shift`` is where the index stands for the user, if elsewhere."""
         expected = f"expected {self.check.low} <= index < {self.check.extent}"
         where = self.where if shift is None else shift
         if where is None:
@@ -69,6 +70,7 @@ def numbers_of(dtype: DType) -> frozenset[type]:
 
 
 def allocate(what: str, shape: tuple[int, ...], dtype: DType) -> Array:
+    """An uninitialised aligned array; raises :class:`InputValueError`, beginning with ``what``, where memory does not suffice."""
     try:
         return aligned_empty(shape, dtype)
     except (MemoryError, ValueError):
@@ -135,4 +137,5 @@ def given_shape(value: Any) -> tuple[int, ...] | None:
 
 
 def outside(index: Array, check: Check) -> Array:
+    """The flat places of the elements that fail a check."""
     return np.flatnonzero((index < check.low) | (index >= check.extent))

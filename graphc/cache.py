@@ -96,6 +96,7 @@ def read_private(path: Path) -> bytes | None:
 
 
 def record_path(kind: str, key: str) -> Path:
+    """The file of a record."""
     return directory() / "records" / f"{kind}-{key[:32]}.json"
 
 
@@ -112,6 +113,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Keep a record with its checksum. Raises CacheError if the cache cannot be written, TypeError if it is not JSON-able."""
     _write(path, json.dumps({"record": record, "sha256": checksum(_canonical(record))}, indent=1).encode())
 
 
@@ -149,6 +151,7 @@ def _canonical(record: Mapping[str, Any]) -> bytes:
 
 
 def checksum(content: bytes) -> str:
+    """SHA-256, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 

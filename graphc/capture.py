@@ -26,12 +26,12 @@ class Captured(NamedTuple):
 def capture(function: Callable[..., Any], *specs: Any, **named_specs: Any) -> Captured:
     """The graph of a function of arrays: its inputs, named as its parameters, and what it returns, in that structure.
 
-    There is a spec for each parameter without a default: a shape (float32), a pair ``(shape, dtype)``, an array or number,
-    of which shape and dtype are taken, or a node that is used itself. The function is called once with the nodes; what it
+    Each parameter without a default needs a spec: a shape (float32), a pair ``(shape, dtype)``, an array or number as an
+    example of shape and dtype, or a node to be used itself. The function is called once with the nodes; what it
     does with them (operators, methods, functions of NumPy and graphc) is the graph. So an ``if`` on their values raises, a
     loop is unrolled, and a ``print`` happens once. It returns a node, a number or array, or a list, tuple or dict of them.
 
-    The result is for :func:`graphc.compile` (``gx.compile(*captured)``), or for more graph, such as gradients.
+    Pass the result to :func:`graphc.compile` (``gx.compile(*captured)``), or build more graph from it, such as gradients.
 
     >>> import numpy as np
     >>> import graphc as gx

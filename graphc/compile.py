@@ -102,7 +102,7 @@ def compile(
     """A function that computes ``outputs``, in their structure, from ``inputs`` and the parameters they reach.
 
     ``updates={parameter: new_value}`` all take effect together, after every output and new value was computed from
-    the old ones. A new value has the parameter's shape, and a dtype that becomes its dtype without losing kind.
+    the old ones. A new value has the parameter's shape, and a dtype that converts to the parameter's without losing kind.
     ``threads`` bounds the threads of a call (as do OMP_NUM_THREADS and the processors there are), ``target`` names an
     instruction set, ``backend`` is ``"native"`` (C, the default) or ``"numpy"`` (no compiler needed).
 

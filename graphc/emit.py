@@ -21,6 +21,7 @@ from graphc.cache import recall_bytes, remember_bytes
 from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
 from graphc.lower.index import Index, Pick, Var
+from graphc.ops.linalg import PANEL
 from graphc.plan import Plan, Span, aligned, plan
 from graphc.program import KernelReport
 from graphc.schedule import tiling
@@ -269,7 +270,8 @@ class _Emitter:
         tables = [self.table(name) for name in self.constants if name in read]
         values = [value for table in tables for value in table["values"]]
         vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
-        helpers = environment().get_template("helpers.h.j2").render(helpers=sorted(used - set(vector)), short=SHORT_ROW)
+        template = environment().get_template("helpers.h.j2")
+        helpers = template.render(helpers=sorted(used - set(vector)), short=SHORT_ROW, panel=PANEL)
         context = {
             "name": self.schedule.name,
             "functions": functions,

@@ -167,6 +167,7 @@ def source() -> str:
 
 @cache
 def load(library: Path) -> Ways:
+    """The functions of a library that was built from :func:`source`; it is never unloaded."""
     loaded = _cffi_backend.load_library(os.path.abspath(library), _ffi.RTLD_NOW)
     function = _function(loaded) if _is_usual() else None
     works = function is not None and _reads_objects(function, loaded.load_function(_ANY, "gx_nothing"))

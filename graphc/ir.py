@@ -195,18 +195,22 @@ class Node:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The extent of each axis; ``()`` for a scalar."""
         return self.type.shape
 
     @property
     def dtype(self) -> DType:
+        """The type of the elements."""
         return self.type.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.type.rank
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self.type.size
 
     @property
@@ -322,6 +326,7 @@ class Parameter(Node):
 
     @property
     def trainable(self) -> bool:
+        """Whether :func:`graphc.train_step` updates it."""
         return bool(self.attrs["trainable"])
 
     @property

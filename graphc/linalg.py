@@ -1,9 +1,9 @@
 """Linear algebra under NumPy's names (``numpy.linalg``) and SciPy's: matrices in the last two axes, one for each position of
 the axes before.
 
-Factorisations are plain C for small and medium matrices, in the arena, and the same bits on every target. Gradients of any
-order are solutions with the same factors. Nothing raises while C runs: where NumPy raises for a matrix that is singular or
-not positive definite, the result has infinities or NaN.
+Factorisations are plain C, meant for small and medium matrices; they work in the arena and give the same bits on every target.
+Gradients of any order are solutions with the same factors. Nothing raises while C runs: where NumPy raises for a matrix that is
+singular or not positive definite, the result has infinities or NaN.
 """
 
 from __future__ import annotations

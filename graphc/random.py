@@ -97,8 +97,7 @@ def uniform(shape: Any = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = "floa
 def normal(shape: Any = (), mean: Any = 0.0, std: Any = 1.0, dtype: Any = "float32", *, seed: int | None = None) -> Node:
     """Normal with this mean and standard deviation, which may be nodes that broadcast to ``shape``; gradients go through them.
 
-    Box and Muller's sine and cosine of a random angle, of which the cosine is taken; float32 reaches 6.7 standard
-    deviations, float64 9.4.
+    By the Box-Muller transform, of which only the cosine is used; float32 reaches 6.7 standard deviations, float64 9.4.
 
     >>> import graphc as gx
     >>> mean = gx.parameter("mean", [1.0, 2.0])
@@ -150,7 +149,7 @@ def bernoulli(p: Any = 0.5, shape: Any = None, *, seed: int | None = None) -> No
 def integers(low: int, high: int, shape: Any = (), dtype: Any = "int32", *, seed: int | None = None) -> Node:
     """Whole numbers in ``low <= n < high``, equally likely.
 
-    That is to one part in 2**32, or of more than 2**31 numbers to ``(high - low) / 2**63``.
+    Their probabilities are equal to one part in 2**32; of more than 2**31 numbers, to ``(high - low) / 2**63``.
 
     >>> import graphc as gx
     >>> sorted(set(gx.evaluate(gx.random.integers(1, 7, (1000,), seed=0)).tolist()))

@@ -110,7 +110,7 @@ class Function:
 
     # --- binding ---
     def bind(self, **arrays: Any) -> Bound:
-        """Fix the buffers of inputs and outputs once; the result is called with nothing and checks nothing.
+        """Fix the buffers of inputs and outputs once; the result takes no arguments and checks nothing.
 
         An array must match its input exactly and is read anew at each call: change it in place. Numbers and lists are
         converted once, into ``bound.inputs``. A call gives ``bound.outputs``, the same arrays each time (0-d ones for
@@ -163,6 +163,7 @@ class Function:
     # --- looking inside ---
     @property
     def name(self) -> str:
+        """The name it was compiled under."""
         return self.signature.name
 
     @property
@@ -183,6 +184,7 @@ class Function:
 
     @property
     def signature(self) -> Signature:
+        """Inputs, parameters and outputs in the order in which its C takes them."""
         return self._caller.signature
 
     @property

@@ -92,7 +92,7 @@ def _at(rows: Node, place: float) -> Node:
 
 @operator("median")
 def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
-    """The middle element in order over ``axis`` (all axes without one), the mean of both middle ones where they are two.
+    """The middle of the sorted elements over ``axis`` (all axes without one); of an even number, the mean of the two middle ones.
 
     NaN where there is one; of ints and bools a float32.
     """
@@ -104,9 +104,10 @@ def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Node:
 
 @operator("quantile")
 def quantile(x: Any, q: Any, axis: Axis = None, *, method: str = "linear", keepdims: bool = False) -> Node:
-    """The element at ``q`` (from 0 to 1, known now) of the way through the order over ``axis``, in proportion between two.
+    """The value that lies the share ``q`` (0 to 1) of the way through the sorted elements over ``axis``, interpolated linearly.
 
-    The axes of ``q`` come first in the result. NaN where there is one; of ints and bools a float32.
+    ``q`` is a number or array, known when the graph is built; its axes come first in the result. NaN where there is one; of
+    ints and bools a float32.
 
     >>> import graphc as gx
     >>> gx.evaluate(gx.quantile(gx.constant([4.0, 1.0, 3.0]), [0.25, 0.5])).tolist()

@@ -46,9 +46,9 @@ def train_step(
 ) -> TrainStep:
     """One step of ``optimizer`` on the float scalar ``loss``, as a function of the inputs that it reaches.
 
-    ``parameters`` (all trainable ones that the loss reaches, without it) are differentiated by; ``optimizer``, such as
-    :class:`graphc.optim.SGD`, turns ``{parameter: gradient}`` into updates. ``updates`` adds more, ``outputs`` metrics
-    that are given back beside the loss. ``threads``, ``target`` and ``backend`` are those of :func:`graphc.compile`.
+    ``parameters`` are what to train: by default, all trainable ones that the loss reaches. ``optimizer``, such as
+    :class:`graphc.optim.SGD`, turns ``{parameter: gradient}`` into updates. ``updates`` adds more of them, ``outputs`` metrics
+    that are returned beside the loss. ``threads``, ``target`` and ``backend`` are those of :func:`graphc.compile`.
 
     Raises :class:`GradientError` for a loss that is no float scalar or reaches no trainable parameter, and
     :class:`GraphError` for anything else that does not fit.

@@ -100,8 +100,10 @@ class CacheError(GraphcError, OSError):
 
 # --- dtypes -----------------------------------------------------------------------------------------
 class DType(Enum):
-    """One of the five element types. ``str(dtype)`` is NumPy's name of it; it is equal to all that names it in NumPy, and NumPy
-    takes it where it takes a dtype: ``x.dtype == "float32"``, ``np.zeros(3, dtype=x.dtype)``.
+    """One of the five element types.
+
+    ``str(dtype)`` is its NumPy name. It equals whatever names it in NumPy, and NumPy accepts it as a dtype:
+    ``x.dtype == "float32"``, ``np.zeros(3, dtype=x.dtype)``.
     """
 
     FLOAT32 = "float32"

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import jinja2
 import pytest
 
+from graphc.emit import environment
 from graphc.schedule.tiling import (
     Contraction,
     Operand,
@@ -28,7 +28,6 @@ from graphc.schedule.tiling import (
     upright_dtypes,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]
 
 
@@ -235,12 +234,8 @@ static T *fresh_T(int count, unsigned seed)
 
 
 def program(vector_bytes: int, cases: list[Case] = CASES) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "templates"), undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    vector = environment.get_template("vector.h.j2").module
-    contract = environment.get_template("contract.c.j2").module
+    vector = environment().get_template("vector.h.j2").module
+    contract = environment().get_template("contract.c.j2").module
     model = TargetModel.from_vector_bytes(vector_bytes)
     contractions = [contraction(case, model) for case in cases]
     return "".join(

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from graphc import vecmath
+from graphc.emit import environment
 
 Array = npt.NDArray[np.floating]
 
@@ -64,7 +64,6 @@ DOMAIN = {
     "digamma": ((-6, 12), (0, 12)),
 }
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
 HARNESS = """
 {{ math }}
 {% for name in names %}
@@ -123,16 +122,6 @@ void exact_{{ name }}(const long double *x, const long double *y, long double *z
 }
 {% endfor %}
 """
-
-
-def environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-    )
 
 
 def harness(names: list[str]) -> str:

@@ -44,9 +44,9 @@ class Places:
 class At:
     """``x.at[key]``. Each method gives a new node; ``value`` broadcasts to the shape of ``x[key]`` and takes the dtype of ``x``.
 
-    Where a place occurs several times, all its updates take effect, one after another in the order of the key; so of several
-    that are set the last one stays, and sums have the same bits every time. Places outside of ``x`` fail the call (those that
-    are known: the build), before anything is stored. Gradients of any order; of a ``set`` they know what was overwritten.
+    Where a place occurs several times, all its updates take effect, one after another in the order of the key. So the last of
+    several values that are set stays, and sums have the same bits every time. A place outside of ``x`` fails the call before
+    anything is stored (a known one, when the graph is built). Gradients of any order; what a ``set`` overwrites gets none.
     """
 
     __slots__ = ("key", "node")

@@ -147,8 +147,8 @@ def _last(labels: Sequence[int], number: int) -> Sequence[int]:
 
 @operator("dot")
 def dot(a: Any, b: Any) -> Node:
-    """The last axis of ``a`` with the last but one of ``b`` (the only one of a vector): all other axes of both stay. With a
-    scalar the product."""
+    """The sums of products over the last axis of ``a`` and the last but one of ``b`` (the only one of a vector); all other axes
+    of both stay. With a scalar, the product."""
     a, b = meet([a, b])
     if not a.shape or not b.shape:
         return multiply(a, b)

@@ -246,7 +246,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Node:
 
 @operator("choose")
 def choose(a: Any, choices: Any) -> Node:
-    """Element by element that of the tensor ``choices[a]``; ``a`` and all choices broadcast.
+    """Each element is taken from the tensor ``choices[a]``; ``a`` and all choices broadcast.
 
     A number outside of ``0 <= a < len(choices)`` fails the call, before anything is stored.
     """
@@ -260,7 +260,7 @@ def choose(a: Any, choices: Any) -> Node:
 
 @operator("select")
 def select(condlist: Any, choicelist: Any, default: Any = 0) -> Node:
-    """Element by element that of the first choice whose condition is true, else ``default``."""
+    """Each element is taken from the first choice whose condition is true there, else from ``default``."""
     conditions, choices = list(condlist), list(choicelist)
     if len(conditions) != len(choices) or not choices:
         raise ShapeError(f"select needs as many conditions as choices, got {len(conditions)} and {len(choices)}")

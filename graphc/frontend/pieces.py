@@ -154,8 +154,8 @@ def block(arrays: Any) -> Node:
 # --- apart ----------------------------------------------------------------------------------------------
 @operator("array_split")
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Node]:
-    """Cut along ``axis`` before each of some positions, or into so many parts, the first ones longer by one where it does not
-    come out even."""
+    """Cut along ``axis``, before each position of a sequence or into a number of parts; the first parts are longer by one if the
+    extent does not divide evenly."""
     node = as_node(x)
     at = normalize_axis(axis, node.ndim)
     extent = node.shape[at]
@@ -173,7 +173,7 @@ def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Node]:
 
 @operator("split")
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Node]:
-    """Cut along ``axis`` before each of some positions, or into so many equal parts."""
+    """Cut along ``axis``, before each position of a sequence or into a number of equal parts."""
     node = as_node(x)
     if isinstance(indices_or_sections, int | np.integer) and indices_or_sections > 0:
         extent = node.shape[normalize_axis(axis, node.ndim)]
@@ -223,7 +223,7 @@ def tile(x: Any, reps: Any) -> Node:
 
 @operator("repeat")
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Node:
-    """Each element (slice along ``axis``, flat without one) so often: one number for all, or one for each."""
+    """Each element, or slice along ``axis``, repeated; ``repeats`` is one number for all, or one for each."""
     node = as_node(x)
     if axis is None:
         node, axis = ravel(node), 0

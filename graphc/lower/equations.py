@@ -120,6 +120,7 @@ class IndexValue:
     guards: tuple[Guard, ...] = ()
 
     def substitute(self, values: Values) -> IndexValue:
+        """The same for other axes, as :meth:`Load.substitute`."""
         (index,), guards = _moved((self.index,), self.guards, values)
         return IndexValue(index, guards)
 
@@ -137,6 +138,7 @@ class Literal:
     guards: tuple[Guard, ...] = ()
 
     def substitute(self, values: Values) -> Literal:
+        """The same for other axes, as :meth:`Load.substitute`."""
         return Literal(self.value, self.dtype, _moved((), self.guards, values)[1])
 
     @property
@@ -251,6 +253,7 @@ class Program:
 
     @property
     def by_name(self) -> Mapping[str, Equation]:
+        """The equations by the tensor that they define."""
         found: dict[str, Equation] | None = self.__dict__.get("_by_name")
         if found is None:
             found = {equation.name: equation for equation in self.equations}

@@ -21,7 +21,7 @@ from graphc.ir import OPERATORS, Array, Implicit, Node, Routine, make, register
 from graphc.ops.structural import broadcast_to, constant, contract, iota, permute, reshape
 from graphc.types import DTypeError, ShapeError, TensorType
 
-__all__ = ["cholesky", "determinant", "inverse", "log_determinant", "lu", "solve", "transposed", "triangular_solve"]
+__all__ = ["PANEL", "cholesky", "determinant", "inverse", "log_determinant", "lu", "solve", "transposed", "triangular_solve"]
 
 
 # --- matrices ---------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def _c_cholesky(a: TensorType) -> str:
     return f"gx_cholesky_{a.dtype}({{0}}, {{y}}, {{n}}, {a.shape[-1]}, {{w}})"
 
 
-PANEL = 16  # columns, as in templates/routines/linalg.h.j2
+PANEL = 16  # columns that are factored one after another, before the rest loses their product
 
 CHOLESKY = register(
     Routine(

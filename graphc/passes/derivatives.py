@@ -24,7 +24,7 @@ def jvp(output: Node, wrt: Node | Sequence[Node], tangent: Any) -> Node: ...
 @overload
 def jvp(output: Sequence[Node], wrt: Node | Sequence[Node], tangent: Any) -> list[Node]: ...
 def jvp(output: Node | Sequence[Node], wrt: Node | Sequence[Node], tangent: Any) -> Node | list[Node]:
-    """The derivative of ``output`` along ``tangent``: the product of its Jacobian by ``wrt`` with it.
+    """The derivative of ``output`` along ``tangent``: its Jacobian by ``wrt``, times ``tangent``.
 
     ``tangent`` has the shape of ``wrt``; for a list of nodes it is a list. The result has the shape of ``output`` (for a
     list of outputs, a list) and is zero where ``wrt`` is not reached. Raises :class:`GradientError` as :func:`graphc.grad`.
@@ -47,7 +47,7 @@ def hvp(output: Node, wrt: Node, vector: Any) -> Node: ...
 @overload
 def hvp(output: Node, wrt: Sequence[Node], vector: Any) -> list[Node]: ...
 def hvp(output: Node, wrt: Node | Sequence[Node], vector: Any) -> Node | list[Node]:
-    """The product of the Hessian of a scalar by ``wrt`` with ``vector``, which has the shape of ``wrt`` (or is a list).
+    """The Hessian of a scalar by ``wrt``, times ``vector``, which has the shape of ``wrt`` (or is a list).
 
     It costs a few times the gradient; the Hessian itself is never formed.
     """
@@ -64,9 +64,9 @@ def jacobian(output: Node, wrt: Sequence[Node]) -> list[Node]: ...
 def jacobian(output: Node, wrt: Node | Sequence[Node]) -> Node | list[Node]:
     """All derivatives of ``output`` by ``wrt``, of shape ``output.shape + wrt.shape`` (a list for a list of nodes).
 
-    One graph whatever the size, of all rows at once or, where ``wrt`` has fewer elements, of all columns. What is zero by
-    the structure of the graph (an element that depends on no other) is not computed. Zero where ``wrt`` is not reached;
-    raises :class:`GradientError` as :func:`graphc.grad`, and where an operation cannot be written for so many rows.
+    The graph is as large for any shape: it computes all rows at once or, where ``wrt`` has fewer elements, all columns. What is
+    zero by the structure of the graph (an element that depends on no other) is not computed. Zero where ``wrt`` is not reached;
+    raises :class:`GradientError` as :func:`graphc.grad`, and where an operation would have to be repeated for too many rows.
 
     >>> import graphc as gx
     >>> x = gx.input("x", (2,))

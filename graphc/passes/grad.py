@@ -47,9 +47,10 @@ def vjp(output: Node | Sequence[Node], wrt: Node, cotangent: Any) -> Node: ...
 @overload
 def vjp(output: Node | Sequence[Node], wrt: Sequence[Node], cotangent: Any) -> list[Node]: ...
 def vjp(output: Node | Sequence[Node], wrt: Node | Sequence[Node], cotangent: Any) -> Node | list[Node]:
-    """The product of ``cotangent`` (the shape of ``output``) with the Jacobian of ``output`` by ``wrt``.
+    """``cotangent`` (of the shape of ``output``) times the Jacobian of ``output`` by ``wrt``.
 
-    For a list of outputs, with a list of as many cotangents, the sum of these products, by one walk.
+    For a list of outputs and a list of as many cotangents, the sum of these products, by one walk. Raises
+    :class:`GradientError` as :func:`grad`, and for a cotangent of another shape.
     """
     result, _ = _vjp(output, [wrt] if isinstance(wrt, Node) else list(wrt), cotangent)
     return result[0] if isinstance(wrt, Node) else result
