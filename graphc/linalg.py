@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.frontend import cross, diagonals, eye, matmul, matrix_transpose, outer, tensordot, vecdot
+from graphc.frontend.elementwise import multiplied
 from graphc.frontend.norms import matrix_norm, norm, vector_norm
 from graphc.ir import Node, operator
 from graphc.ops import linalg as ops
@@ -63,16 +64,9 @@ def matrix_power(x: Any, n: int) -> Node:
     _square(node, "matrix_power")
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise GraphError(f"linalg.matrix_power takes a whole number as exponent, got {n!r}")
-    if n < 0:
-        node = inv(node)
-    result: Node | None = None
-    factor, left = node, abs(int(n))
-    while left:
-        if left & 1:
-            result = factor if result is None else matmul(result, factor)
-        left >>= 1
-        factor = matmul(factor, factor) if left else factor
-    return broadcast_to(eye(node.shape[-1], dtype=node.dtype), node.shape) if result is None else result
+    if n == 0:
+        return broadcast_to(eye(node.shape[-1], dtype=node.dtype), node.shape)
+    return multiplied(inv(node) if n < 0 else node, abs(int(n)), matmul)
 
 
 # --- factorisations and what they solve ------------------------------------------------------------------

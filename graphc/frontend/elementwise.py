@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,19 +68,24 @@ def power(base: Any, exponent: Any) -> Node:
         node = as_node(base)
         if exponent < 0:
             return divide(1, power(node, -exponent))
-        result: Node | None = None
-        factor, left = node, int(exponent)
-        while left:
-            if left & 1:
-                result = factor if result is None else multiply(result, factor)
-            left >>= 1
-            factor = multiply(factor, factor) if left else factor
-        return broadcast_to(as_node(1, node.dtype), node.shape) if result is None else result
+        return multiplied(node, int(exponent), multiply) if exponent else broadcast_to(as_node(1, node.dtype), node.shape)
     if isinstance(exponent, float | np.floating) and exponent.is_integer() and -64 <= exponent <= 64:
         return power(as_float(base), int(exponent))
     if isinstance(exponent, float | np.floating) and exponent == 0.5:
         return sqrt(base)
     return power_(base, exponent)
+
+
+def multiplied(factor: Node, n: int, times: Callable[[Node, Node], Node]) -> Node:
+    """The product of ``n >= 1`` equal factors, by repeated squaring."""
+    result: Node | None = None
+    while n:
+        if n & 1:
+            result = factor if result is None else times(result, factor)
+        n >>= 1
+        factor = times(factor, factor) if n else factor
+    assert result is not None
+    return result
 
 
 @operator("polyval")
