@@ -459,6 +459,7 @@ def format_graph(outputs: Iterable[Node]) -> str:
 
 
 def rounded(node: Node) -> Array:
-    """The value of a constant node in its own dtype."""
+    """The value of a constant node in its own dtype; infinite where it is too large for that."""
     value: Array = node.attrs["value"].array
-    return value if node.dtype is FLOAT64 and value.dtype == np.float64 else value.astype(node.dtype.numpy)
+    with np.errstate(over="ignore"):
+        return value if node.dtype is FLOAT64 and value.dtype == np.float64 else value.astype(node.dtype.numpy)

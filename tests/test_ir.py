@@ -90,3 +90,13 @@ def test_evaluated_is_kept():
         np.testing.assert_array_equal(value, was)
         value[...] = 0  # their own: neither read-only nor one another's
     np.testing.assert_array_equal(W.value, [7, 8, 9])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_too_large_for_its_dtype_is_infinite():
+    x = gx.input("x", (3,))
+    for node, want in (
+        (gx.minimum(x, 1e300), [1, 2, 3]), (x * gx.constant(-1e300), [-np.inf] * 3), (x + np.array([1e300, 0, 1]), [np.inf, 2, 4]),
+    ):  # fmt: skip
+        for backend in ("native", "numpy"):
+            np.testing.assert_array_equal(gx.compile([x], node, backend=backend)([1, 2, 3]), want)

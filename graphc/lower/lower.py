@@ -168,11 +168,11 @@ class _Lowering:
         return self.reduce(node, stem, operands[0], attrs["axes"])
 
     def constant(self, node: Node) -> Operand:
-        value = node.attrs["value"].array
+        value = rounded(node)
         if value.size == 1:
             return Literal(value.reshape(()).item(), node.dtype)
         name = self.unique("table")
-        self.constants[name] = rounded(node)
+        self.constants[name] = value
         self.types[name] = node.type
         return self.load(name, node.type)
 
