@@ -57,6 +57,7 @@ FUNCTIONS = [
     Function("log1p", "log1p", "log1pl(x)", -1, 8),
     Function("tanh", "tanh", "tanhl(x)", -20, 20),
     Function("sigmoid", "sigmoid", "x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x))", -745, 40),
+    Function("softplus", "softplus", "(x > 0 ? x : 0) + log1pl(expl(-fabsl(x)))", -745, 40),
     Function("erf", "erf", "erfl(x)", -6, 6),
     Function("erfc", "erfc", "erfcl(x)", -6, 27),
     Function("sin", "sin", "sinl(x)", -1000, 1000, CIRCLE, LIBM),

@@ -8,16 +8,16 @@ __all__ = ["DEPENDS", "closure", "files"]
 DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_bitsf": (),  # brings gx_from_bitsf with it
     "gx_bits": (),
-    "gx_exp_tailf": ("gx_bitsf",),
-    "gx_exp_tail": ("gx_bits",),
+    "gx_exp_belowf": ("gx_bitsf",),
+    "gx_exp_below": ("gx_bits",),
     "gx_expf": ("gx_bitsf",),
     "gx_exp": ("gx_bits",),
     "gx_exp2f": ("gx_bitsf",),
     "gx_exp2": ("gx_bits",),
     "gx_expm1f": ("gx_bitsf",),
     "gx_expm1": ("gx_bits",),
-    "gx_sigmoidf": ("gx_bitsf",),
-    "gx_sigmoid": ("gx_bits",),
+    "gx_sigmoidf": ("gx_exp_belowf",),
+    "gx_sigmoid": ("gx_exp_below",),
     "gx_tanhf": ("gx_bitsf",),
     "gx_tanh": ("gx_bits",),
     "gx_log_sumf": (),
@@ -30,8 +30,12 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "gx_log10": ("gx_bits",),
     "gx_log1pf": ("gx_bitsf", "gx_log_sumf"),
     "gx_log1p": ("gx_bits", "gx_log_sum"),
-    "gx_logaddexpf": ("gx_bitsf", "gx_exp_tailf", "gx_log_sumf"),
-    "gx_logaddexp": ("gx_bits", "gx_exp_tail", "gx_log_sum"),
+    "gx_log1p_unitf": (),
+    "gx_log1p_unit": (),
+    "gx_logaddexpf": ("gx_bitsf", "gx_exp_belowf", "gx_log1p_unitf"),
+    "gx_logaddexp": ("gx_bits", "gx_exp_below", "gx_log1p_unit"),
+    "gx_softplusf": ("gx_exp_belowf", "gx_log1p_unitf"),
+    "gx_softplus": ("gx_exp_below", "gx_log1p_unit"),
     "gx_log2_abs": ("gx_bits",),
     "gx_exp2_narrow": ("gx_bits",),
     "gx_powf": ("gx_log2_abs", "gx_exp2_narrow"),
@@ -88,7 +92,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 
 # The files of `templates/math/` in order, each with the last of its functions.
 _LAST = {
-    "bits": "gx_bits", "exp": "gx_tanh", "log": "gx_logaddexp", "pow": "gx_pow", "erf": "gx_erfc", "trig": "gx_cos_turns",
+    "bits": "gx_bits", "exp": "gx_tanh", "log": "gx_softplus", "pow": "gx_pow", "erf": "gx_erfc", "trig": "gx_cos_turns",
     "arc": "gx_hypot", "hyperbolic": "gx_atanh", "cbrt": "gx_cbrt", "gamma": "gx_polygammaf",
 }  # fmt: skip
 
@@ -99,7 +103,7 @@ def closure(names: Iterable[str]) -> list[str]:
     Raises KeyError for a name that the template does not define.
 
     >>> closure(["gx_sigmoidf"])
-    ['gx_bitsf', 'gx_sigmoidf']
+    ['gx_bitsf', 'gx_exp_belowf', 'gx_sigmoidf']
     """
     needed: set[str] = set()
     waiting = list(names)

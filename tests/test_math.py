@@ -23,7 +23,7 @@ from graphc.emit import environment
 
 Array = npt.NDArray[np.floating]
 
-UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan"]
+UNARY = ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "tanh", "sigmoid", "softplus", "erf", "sin", "cos", "tan", "asin", "acos", "atan"]
 UNARY += ["sinh", "cosh", "asinh", "acosh", "atanh", "cbrt", "cos_turns", "erfc", "lgamma", "digamma"]
 BINARY = ["logaddexp", "pow", "atan2", "hypot"]
 PUBLIC = [f"gx_{name}{suffix}" for name in UNARY + BINARY for suffix in ("f", "")]
@@ -45,6 +45,7 @@ DOMAIN = {
     "log1p": ((-1, 8), (-1, 8)),
     "tanh": ((-12, 12), (-22, 22)),
     "sigmoid": ((-106, 20), (-750, 40)),
+    "softplus": ((-106, 20), (-750, 40)),
     "erf": ((-4.5, 4.5), (-6.5, 6.5)),
     "sin": ((-1000, 1000), (-1000, 1000)),
     "cos": ((-1000, 1000), (-1000, 1000)),
@@ -88,6 +89,7 @@ void array_{{ name }}(const {{ real }} *restrict x, {{ real }} *restrict z, long
 REFERENCE = """
 #include <math.h>
 static long double sigmoidl(long double x) { return x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x)); }
+static long double softplusl(long double x) { return (x > 0 ? x : 0) + log1pl(expl(-fabsl(x))); }
 static long double cos_turnsl(long double x)
 {
     return sinl(6.283185307179586476925286766559L * (0.25L - fabsl(x - rintl(x))));
@@ -301,6 +303,7 @@ def test_double_against_mpmath(name: str, build: Callable[[str], ctypes.CDLL]) -
         "lgamma": lambda v: mpmath.loggamma(v).real,
         "cbrt": lambda v: mpmath.sign(v) * mpmath.cbrt(abs(v)),
         "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
+        "softplus": lambda v: mpmath.log1p(mpmath.exp(v)),
     }
     exact_of = others.get(name) or getattr(mpmath, name)
     with mpmath.workdps(40):
@@ -323,6 +326,7 @@ log10:      0 = -inf; -0 = -inf; 1 = 0; -1 = nan; -inf = nan; inf = inf; nan = n
 log1p:      0 = 0; -0 = -0; -1 = -inf; -2 = nan; -inf = nan; inf = inf; nan = nan
 tanh:       0 = 0; -0 = -0; inf = 1; -inf = -1; nan = nan
 sigmoid:    0 = 0.5; -0 = 0.5; inf = 1; -inf = 0; nan = nan
+softplus:   0 = 0.6931471805599453; -0 = 0.6931471805599453; inf = inf; -inf = 0; nan = nan; 1e6 = 1e6; -1e6 = 0
 erf:        0 = 0; -0 = -0; inf = 1; -inf = -1; nan = nan
 sin:        0 = 0; -0 = -0; inf = nan; nan = nan
 cos:        0 = 1; -0 = 1; -inf = nan; nan = nan
@@ -371,6 +375,33 @@ def test_edge_cases(line: str, suffix: str, build: Callable[[str], ctypes.CDLL])
             np.testing.assert_array_equal(
                 np.signbit(got) & ~np.isnan(got), np.signbit(exact), err_msg=f"{name}: {case}"
             )
+
+
+@pytest.mark.parametrize("variant", [FIRST + "-generic", *FMA_BUILDS[:1]])
+def test_softplus_is_logaddexp_of_zero(variant: str, build: Callable[[str], ctypes.CDLL]) -> None:
+    """The simplifier puts one in the place of the other."""
+    for suffix in ("f", ""):
+        (x,) = samples(f"gx_softplus{suffix}")
+        for operands in ((x, 0 * np.ones_like(x)), (0 * np.ones_like(x), x)):
+            both = call(build(variant), f"array_gx_softplus{suffix}", x), call(build(variant), f"array_gx_logaddexp{suffix}", *operands)
+            np.testing.assert_array_equal(*both)
+
+
+@pytest.mark.skipif("gcc" not in COMPILERS or not HAS_FMA, reason="reads the machine code of gcc on x86")
+@pytest.mark.parametrize("suffix", ["f", ""])
+def test_sigmoid_and_softplus_share_their_exponential(suffix: str, tmp_path: Path) -> None:
+    """Both in one loop take fewer multiply-adds than each in its own, by those of an exponential."""
+
+    def fused(names: list[str], body: str) -> int:
+        loop = f"void f(const T *restrict x, T *restrict y, T *restrict z) {{ for (int i = 0; i < 1024; i++) {{ {body} }} }}"
+        text = harness([f"gx_{name}{suffix}" for name in names]).replace("void array", "static inline void array")
+        (tmp_path / "f.c").write_text(text + loop.replace("T *", "float *" if suffix else "double *"))
+        subprocess.run(["gcc", *FLAGS, "-mavx2", "-mfma", "-w", "-S", "f.c"], cwd=tmp_path, check=True)
+        return (tmp_path / "f.s").read_text().count("fmadd")
+
+    sigmoid, softplus = f"y[i] = gx_sigmoid{suffix}(x[i]);", f"z[i] = gx_softplus{suffix}(x[i]);"
+    apart = fused(["sigmoid"], sigmoid) + fused(["softplus"], softplus)
+    assert fused(["sigmoid", "softplus"], sigmoid + softplus) <= apart - 7
 
 
 @pytest.mark.skipif(len(FMA_BUILDS) < 2, reason="needs fused multiply-add and two ways to compile")

@@ -270,6 +270,8 @@ cbrt = pointwise("cbrt", takes="float", reference=np.cbrt, c="gx_cbrt{f}({0})", 
                  derivative=lambda g, y, x: [g / (3 * y * y)], doc="The cube root, of negative numbers too.")
 logaddexp = pointwise("logaddexp", takes="float", reference=np.logaddexp, c="gx_logaddexp{f}({0}, {1})", cost=2 * COSTLY,
                       domain=(ALL, ALL), derivative=lambda g, y, a, b: [g * sigmoid(a - b), g * sigmoid(b - a)])
+softplus_ = pointwise("softplus_", takes="float", reference=lambda x: np.logaddexp(x, x.dtype.type(0)), c="gx_softplus{f}({0})", cost=2 * COSTLY, domain=(ALL,),
+                      derivative=lambda g, y, x: [g * sigmoid(x)], doc="``logaddexp(x, 0)``, whose C has an exponential in common with that of sigmoid.")
 
 # --- nonlinearities -------------------------------------------------------------------------------------
 tanh = pointwise("tanh", takes="float", reference=np.tanh, c="gx_tanh{f}({0})", cost=COSTLY, domain=(ALL,),

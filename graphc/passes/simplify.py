@@ -142,6 +142,13 @@ def negative_twice(node: Node) -> Node | None:
     return a.operands[0] if is_op(a, "negative") else None
 
 
+@rule("logaddexp")
+def logaddexp_of_zero(node: Node) -> Node | None:
+    """logaddexp(x, 0) is softplus(x), which shares an exponential with the sigmoid of its gradient."""
+    a, b = node.operands
+    return pw.softplus_(a) if is_number(b, 0.0) else pw.softplus_(b) if is_number(a, 0.0) else None
+
+
 @rule("where")
 def same_choice(node: Node) -> Node | None:
     _, a, b = node.operands
@@ -192,22 +199,22 @@ def _log(node: Node) -> Node:
 def log_of_sigmoid(node: Node) -> Node | None:
     """log(sigmoid(x)) is -log(1 + exp(-x)): finite where the sigmoid underflows."""
     (a,) = node.operands
-    return pw.negative(pw.logaddexp(pw.negative(a.operands[0]), 0)) if is_op(a, "sigmoid") else None
+    return pw.negative(pw.softplus_(pw.negative(a.operands[0]))) if is_op(a, "sigmoid") else None
 
 
 @rule("log")
 def log_of_one_plus_exp(node: Node) -> Node | None:
-    """log(1 + exp(x)) is logaddexp(x, 0): no overflow, and right for very negative x."""
+    """log(1 + exp(x)) is softplus(x): no overflow, and right for very negative x."""
     (a,) = node.operands
     if is_op(a, "add"):
         for one, other in (a.operands, a.operands[::-1]):
             if is_number(one, 1) and is_op(other, "exp"):
-                return pw.logaddexp(other.operands[0], 0)
+                return pw.softplus_(other.operands[0])
     return None
 
 
 @rule("log1p")
 def log1p_of_exp(node: Node) -> Node | None:
-    """log1p(exp(x)) is logaddexp(x, 0)."""
+    """log1p(exp(x)) is softplus(x)."""
     (a,) = node.operands
-    return pw.logaddexp(a.operands[0], 0) if is_op(a, "exp") else None
+    return pw.softplus_(a.operands[0]) if is_op(a, "exp") else None
