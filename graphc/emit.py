@@ -350,6 +350,7 @@ class _Emitter:
         spans: list[Span] = []
         self.tilings: dict[int, tuple[tiling.Operand, tiling.Operand, tiling.Tiling]] = {}
         self.awake = any(self.wakes_threads(kernel) for kernel in kernels)
+        self.by_columns = {k.right.scalar.tensor for k in kernels if isinstance(k, ContractKernel) and self.shares_columns(k)}
         for number, kernel in enumerate(kernels):
             for name in (*reads_of(kernel), *stores_of(kernel)):
                 if name in self.types and name not in outside:
@@ -570,6 +571,12 @@ class _Emitter:
             return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
         return isinstance(kernel, LoopKernel | CallKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
 
+    @staticmethod
+    def shares_columns(kernel: ContractKernel) -> bool:
+        """Whether threads each have some columns of a matrix that is the right operand."""
+        scalar = kernel.right.scalar
+        return kernel.n > kernel.m and scalar.op == "load" and scalar.index.factor(len(kernel.batch) + 1) == 1
+
     # --- contractions ------------------------------------------------------------------------------------
     def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
         first = len(kernel.batch)
@@ -581,7 +588,10 @@ class _Emitter:
         right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
         batch = [(batch_name(b), extent) for b, extent in enumerate(kernel.batch)]
         size = (kernel.m, kernel.n, kernel.k, str(kernel.dtype))
-        return left, right, tiling.choose_tiling(*size, self.model, left, right, batch, awake=self.awake)
+        by_columns = kernel.left.scalar.tensor in self.by_columns
+        return left, right, tiling.choose_tiling(
+            *size, self.model, left, right, batch, awake=self.awake, by_columns=by_columns
+        )
 
     def operand(
         self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]

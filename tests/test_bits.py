@@ -47,6 +47,7 @@ def net(name, batch, widths, activation, dtype="float32", steps=3):
 net("digits", 32, (64, 100, 10), gx.nn.relu)
 large = net("large", 128, (300, 260, 10), gx.nn.tanh, steps=2)
 net("wide", 33, (65, 31, 7), gx.nn.elu, "float64")
+net("linear", 200, (1500, 10), gx.nn.relu, steps=2)  # on two cores, threads share the depth of the scores
 
 v = gx.input("v", (300_001,))
 f = gx.sum(gx.tanh(v) * gx.sigmoid(2 * v) + gx.exp(-v * v)) + gx.sum(gx.log1p(v * v)) + gx.max(gx.logaddexp(v, 1))

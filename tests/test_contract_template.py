@@ -105,6 +105,11 @@ CASES = [
     Case("upright_crowded_whole_blocks", 32, 10, 1024, batch=(2,), threads=2, force={"parallel": "batch"}),
     Case("upright_double", 21, 2, 37, dtype="float64"),
     Case("upright_double_crowded", 16, 4, 515, dtype="float64"),
+    Case("threads_depth", 67, 10, 200, threads=2, force={"parallel": "depth"}),
+    Case("threads_depth_packed", 37, 10, 70, b="transposed", epilogue="accumulate", threads=3, force={"parallel": "depth"}),
+    Case("upright_threads_depth", 69, 10, 1026, threads=2, force={"parallel": "depth"}),
+    Case("upright_threads_depth_packed", 53, 5, 150, b="transposed", threads=3, force={"parallel": "depth"}),
+    Case("upright_threads_depth_double", 21, 4, 515, dtype="float64", threads=2, force={"parallel": "depth"}),
     Case("three_threads", 67, 40, 9, threads=3, force={"parallel": "rows"}),
 ]  # fmt: skip
 
@@ -354,3 +359,13 @@ def test_threads_that_share_a_batch_pack_each_for_itself():
     assert (tiling.parallel, tiling.b_first, tiling.b_space) == ("batch", True, "mine")
     assert tiling.shared_elements == 0
     assert tiling.part_elements >= tiling.panels * tiling.width * tiling.panel_depth
+
+
+def test_threads_share_the_depth_of_a_product_whose_columns_they_share_in_another():
+    x, w = Operand("direct", "X", 3073, 1), Operand("direct", "W", 10, 1)
+
+    def parallel(cores: int, **known: bool) -> str:
+        model = TargetModel.from_vector_bytes(64, cores)
+        return choose_tiling(200, 10, 3073, "float32", model, x, w, **known).parallel
+
+    assert [parallel(2), parallel(2, by_columns=True), parallel(4, by_columns=True)] == ["rows", "depth", "rows"]

@@ -34,7 +34,7 @@ PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
 LOCAL_NAMES = frozenset((
     "i", "j", "k", "i0", "j0", "k0", "e", "i_block", "j_block", "k_block", "i_end", "j_first", "j_end", "j_last",
     "k_last", "first", "end", "item", "part", "parts", "space", "mine", "panel", "packed_a", "rows_of_a",
-    "block", "sums", "tile", "turned", "r", "row", "rows", "columns", "depth",
+    "block", "sums", "tile", "turned", "r", "row", "rows", "columns", "depth", "reached", "ready",
 ))
 # fmt: on
 """Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
@@ -61,6 +61,9 @@ MULTIPLY_ADDS_PER_THREAD = 1_000_000
 
 # The same where another kernel of the step has threads anyway, so that they are awake.
 MULTIPLY_ADDS_PER_AWAKE_THREAD = 100_000
+
+# Threads that share k wait for the first tile of the one before: with so many tiles for each that waits, that is 8 %.
+TILES_PER_WAIT = 12
 
 # Packing fewer elements than this takes less than sharing it.
 PACKED_PER_THREAD = 16_384
@@ -125,7 +128,7 @@ class Tiling:
     mc: int  # rows of one block of rows, a multiple of mr
     pack_a: str  # "", "rows" (row-major, padded) or "panels" (the rows of a tile side by side)
     pack_b: bool
-    parallel: str  # "", "rows", "columns" or "batch"
+    parallel: str  # "", "rows", "columns", "depth" or "batch"
     max_parts: int
     panels: int
     blocked_k: bool
@@ -141,6 +144,7 @@ class Tiling:
     a_offset: int
     panel_offset: int
     sums_offset: int
+    reached_offset: int
     shared_elements: int
     part_elements: int
     workspace_bytes: int
@@ -152,6 +156,11 @@ class Tiling:
     @property
     def width(self) -> int:
         return self.nv * self.lanes
+
+    @property
+    def resumes(self) -> bool:
+        """Whether register tiles take up sums where an earlier block of k left them."""
+        return self.blocked_k or self.parallel == "depth"
 
     @property
     def b_space(self) -> str:
@@ -190,7 +199,8 @@ class MicroKernel:
     @property
     def name(self) -> str:
         if self.upright:
-            return f"{self.prefix}_tile_{self.rows}x{self.upright}_upright{'_crowded' * self.crowded}"
+            variants = "_crowded" * self.crowded + "_resume" * self.resume
+            return f"{self.prefix}_tile_{self.rows}x{self.upright}_upright{variants}"
         variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
         variants += "_ahead" * bool(self.ahead)
         return f"{self.prefix}_tile_{self.rows}x{self.vectors * self.lanes}{variants}"
@@ -240,7 +250,7 @@ class Contraction:
     @property
     def turns_tiles(self) -> bool:
         """A tile is transposed before an epilogue that stores along its columns."""
-        return self.flipped and self.tiling.lanes > 1 and not (self.tiling.plain or self.tiling.blocked_k)
+        return self.flipped and self.tiling.lanes > 1 and not (self.tiling.plain or self.tiling.resumes)
 
     @property
     def turned_rows(self) -> int:
@@ -270,10 +280,10 @@ class Contraction:
                 masked = bool(columns % t.lanes) and not t.pack_b
                 if t.upright and rows == t.mr:
                     kernel = MicroKernel(
-                        self.dtype, rows, vectors, t.lanes, False, False, False, 0, upright=columns, crowded=t.crowded
+                        self.dtype, rows, vectors, t.lanes, False, False, t.resumes, 0, upright=columns, crowded=t.crowded
                     )
                 else:
-                    kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.blocked_k, t.ahead)
+                    kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.resumes, t.ahead)
                 tests = [f"rows == {rows}"] * bool(full_rows and rest_rows)
                 tests += [f"columns == {columns}"] * bool(full_columns and rest_columns)
                 cases.append((kernel, " && ".join(tests)))
@@ -321,9 +331,10 @@ def choose_tiling(
     rows_first: bool | None = None,
     upright: bool | None = None,
     awake: bool = False,
+    by_columns: bool = False,
 ) -> Tiling:
-    """The tiling for one contraction; ``awake``: threads are at work in this step anyway. The other keywords overrule
-    the choice (for tests and measurements)."""
+    """The tiling for one contraction; ``awake``: threads are at work in this step anyway; ``by_columns``: in another
+    contraction they share the columns of A. The other keywords overrule the choice (for tests and measurements)."""
     chosen_by_hand = bool(mr or nv or kc or mc) or (pack_a, pack_b, parallel) != (None, None, None)
     size = ELEMENT_BYTES[dtype]
     lanes = model.lanes(dtype)
@@ -343,6 +354,12 @@ def choose_tiling(
     if parallel is None:
         parallel = parallel_axis(m, n, k, items, mr, panels, model, awake)
         parallel = "rows" if rows_first and parallel == "columns" else parallel
+        # By k, each thread has the same columns of A in both products, in its own caches.
+        again = upright and by_columns and m * k * size > model.l2_bytes
+        if parallel == "rows" and again and -(-m // mr) >= TILES_PER_WAIT * (model.cores - 1):
+            parallel = "depth"
+    if parallel == "depth" and (panels > 1 or a.kind != "direct"):
+        parallel = "rows"
     max_parts = model.cores if parallel else 1
 
     b_in_place = b.kind == "direct" and b.col_stride == 1
@@ -355,7 +372,8 @@ def choose_tiling(
         pack_a = {"i": "panels", "k": "rows"}[along] if a.kind != "direct" or far else ""
 
     if not kc:
-        kc = k if upright or k * width * size <= model.l2_bytes // 2 else model.l2_bytes // (4 * width * size)
+        whole = upright or parallel == "depth" or k * width * size <= model.l2_bytes // 2
+        kc = k if whole else model.l2_bytes // (4 * width * size)
     kc = max(1, min(kc, k))
     blocked_k = kc < k
     if not mc:
@@ -379,7 +397,7 @@ def choose_tiling(
     # The workspace: what all parts read (packed once), then what each part has for itself.
     shared = Offsets(size)
     own = Offsets(size) if parallel else shared
-    b_first = bool(pack_b) and (parallel == "rows" or rows_first)
+    b_first = bool(pack_b) and (parallel in ("rows", "depth") or rows_first)
     a_shared = bool(pack_a) and parallel == "columns"
     panel_offset = 0
     transpose_b = bool(pack_b) and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k"
@@ -394,7 +412,8 @@ def choose_tiling(
     if pack_a:
         a_elements = mc * (a_row if pack_a == "rows" else k)
         a_offset = shared.take(a_elements) if a_shared else own.take(a_elements)
-    sums_offset = own.take(mc * width) if blocked_k else 0
+    sums_offset = own.take(mc * width) if blocked_k else shared.take(mc * width) if parallel == "depth" else 0
+    reached_offset = shared.take(max_parts * shared.granule) if parallel == "depth" else 0
 
     far_rows = not pack_b and panels > 1 and b.row_stride * size >= FAR_ROW_BYTES and k > LATENCY_IN_K
 
@@ -402,9 +421,10 @@ def choose_tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
         max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
         rows_first=rows_first, b_first=b_first,
-        share_packing=parallel == "rows" and b_first and k * n >= PACKED_PER_THREAD * 2,
+        share_packing=parallel in ("rows", "depth") and b_first and k * n >= PACKED_PER_THREAD * 2,
         transpose_b=transpose_b, panel_depth=panel_depth,
         a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
+        reached_offset=reached_offset,
         shared_elements=shared.total, part_elements=own.total if parallel else 0,
         workspace_bytes=(shared.total + own.total * max_parts * bool(parallel)) * size,
         ahead=width if far_rows else 0, plain=plain, upright=upright and not (plain or blocked_k),
