@@ -5,20 +5,20 @@ In a strip, where several rounds go through each stage together, a round alone w
     dots       products of all rows (or columns) of a strip with a vector are one call of a helper
     row sums   the lanes of all rounds are kept, and added up together
     columns    running results of columns stay in registers while the rounds go by, some columns at a time
-    abreast    the largest or smallest elements of short rows are found in all rounds side by side
+    abreast    the largest or smallest elements of short rows are found in all rounds side by side, column by column
     flat       a dear function of each element of short rows is one loop over the elements of all rounds
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.ir import REGISTRY
 from graphc.lower.equations import axis_name
 from graphc.lower.index import Index
 from graphc.ops.pointwise import COSTLY, Pointwise
-from graphc.schedule.kernels import Accumulate, Accumulator, LoopKernel, Stage, Store, reached, roots_of
+from graphc.schedule.kernels import Accumulate, Accumulator, Line, LoopKernel, Scalar, Stage, Store, reached, roots_of
 from graphc.spell import LARGEST, ScalarSpeller
 from graphc.statements import StatementSpeller
 from graphc.types import TensorType
@@ -58,6 +58,7 @@ class StageView:
     row_sums: list[str] = field(default_factory=list)
     dots: list[str] = field(default_factory=list)
     abreast: list[str] = field(default_factory=list)
+    columns_read: list[tuple[str, str]] = field(default_factory=list)  # an array of what rounds abreast read; what fills it
     flat: str = ""
     flat_extent: int = 0
     columns: list[dict[str, str]] = field(default_factory=list)
@@ -70,7 +71,8 @@ class StageView:
     def texts(self) -> list[str]:
         """All of its C, to be searched."""
         lines = self.before + self.start + self.opened + self.body + self.closed + self.finish + self.after
-        return [*lines, *self.row_sums, *self.dots, *self.abreast, self.flat]
+        read = [text for texts in self.columns_read for text in texts]
+        return [*lines, *self.row_sums, *self.dots, *self.abreast, *read, self.flat]
 
 
 def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, private: list[str]) -> StageView:
@@ -82,6 +84,10 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     spell.by_rows = {a.name for a in stage.accumulators if not helpers and added_by_rows(a, kernel, stage)}
     spell.abreast = {a.name for a in stage.accumulators if abreast(stage, kernel)}
     inner = flat(stage, kernel)
+    body: list[Line] = [*stage.body[:-1], inner or stage.body[-1]] if stage.body else []
+    columns_read: list[tuple[str, str]] = []
+    if spell.abreast:
+        body = [collected(line, spell, kernel, columns_read) for line in body]
     rows = [a for a in stage.accumulators if a.name in spell.by_rows]
     private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
     shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
@@ -95,12 +101,13 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
         start=[text for a in stage.accumulators for text in spell.declare(a)],
         opened=[text for a in stage.accumulators for text in spell.open(a)],
         closed=[text for a in stage.accumulators for text in spell.close(a)],
-        body=[spell.line(line) for line in (*stage.body[:-1], inner or stage.body[-1])] if stage.body else [],
+        body=[spell.line(line) for line in body],
         finish=[text for a in stage.accumulators for text in spell.finish(a)],
         after=[spell.line(line) for line in stage.after],
         row_sums=[spell.row_sums(a) for a in rows],
         dots=helpers,
         abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in stage.accumulators if a.name in spell.abreast],
+        columns_read=columns_read,
         columns_at_once=COLUMN_BYTES // max((a.dtype.itemsize for a in columns), default=COLUMN_BYTES),
     )
     view.columns = [
@@ -118,6 +125,24 @@ def abreast(stage: Stage, kernel: LoopKernel) -> bool:
     plain = len(stage.loops) == stage.reduced == stage.lanes == 1 and not (stage.before or stage.after)
     found = all(a.kind in ("max", "min") and a.name in kernel.handed for a in stage.accumulators)
     return bool(kernel.strip and stage.accumulators) and plain and found and not any(isinstance(x, Store) for x in stage.body)
+
+
+def collected(line: Line, spell: StatementSpeller, kernel: LoopKernel, found: list[tuple[str, str]]) -> Line:
+    """A line of rounds that go abreast, whose elements, one of each row, are put side by side before where they lie so far apart
+    that a compiler finds no vector load for them and would go element by element through all of the loop: gcc has those of
+    every third, and of strides that are powers of two."""
+    if not isinstance(line, Accumulate) or line.values[0].op != "load" or line.values[0].name:
+        return line
+    (scalar,) = line.values
+    row = kernel.buffers.get(scalar.tensor)
+    stride = scalar.index.factor(kernel.outer[0][0]) if row is None else row.size
+    if stride is None or stride <= 3 or stride & (stride - 1) == 0:
+        return line
+    array = spell.speller.locals.fresh(f"{scalar.tensor}_column")
+    element = f"{array}[{spell.lane}]"
+    spell.speller.handed[element] = element
+    found.append((f"{scalar.dtype.ctype} {array}[{kernel.strip}];", f"{element} = {spell.speller.expression(scalar)};"))
+    return replace(line, values=(Scalar("local", scalar.dtype, name=element),))
 
 
 def flat(stage: Stage, kernel: LoopKernel) -> Store | None:

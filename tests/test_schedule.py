@@ -152,7 +152,8 @@ def test_short_rows_go_side_by_side(shape, dtype):
     x, labels = gx.input("x", shape, dtype), gx.input("labels", shape[:1], "int32")
     loss = gx.mean(gx.nn.softmax_cross_entropy(x, labels))
     f = gx.compile([x, labels], [loss, gx.grad(loss, x)], name="short")
-    assert re.search(r"max\[i.*\] = gx_maxf?\(x\[", f.c_source)
+    together = "x" if shape[1] == 2 else "x_column"  # rows of 2 are a stride that compilers load with vectors
+    assert re.search(rf"max\[i.*\] = gx_maxf?\({together}\[", f.c_source)
     assert re.search(r"exp\[e\] = gx_expf?\(exp\[e\]\)", f.c_source)
     given = np.random.default_rng(0).normal(scale=9, size=shape).astype(dtype), np.arange(shape[0], dtype=np.int32) % shape[1]
     for got, want in zip(f(*given), gx.evaluate([loss, gx.grad(loss, x)], {"x": given[0], "labels": given[1]}), strict=True):
