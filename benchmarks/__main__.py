@@ -48,20 +48,26 @@ def main() -> int:
         facts["peak flop/s"] = {f"{dtype}, {n} core(s)": rate for (dtype, n), rate in sorted(machine.peak.items())}
         facts["triad byte/s, 1 GB"] = {f"{n} core(s)": rate for n, rate in sorted(machine.memory.items())}
     print_facts(facts)
+    facts["round trip between cores, ns, before and after"] = {}
 
     lines: list[Line] = []
     for key in options.only:
         print(f"  {key} ...", end="", flush=True, file=sys.stderr)
-        start = time.perf_counter()
+        start, trips = time.perf_counter(), [machine.round_trip()] if machine else []
         if key == "compile":
             lines += compile_lines(loaded, rounds=1 if options.quick else 3)
         else:
             lines += measure_row(ROWS[key].build(), loaded, machine, rounds=rounds, seconds=seconds)
         gc.collect()
+        trips += [machine.round_trip()] if machine else []
+        facts["round trip between cores, ns, before and after"][key] = trips
         print(f" {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
     facts["load after"] = load()
     print_table(lines, TITLES)
+    trips = [t for pair in facts["round trip between cores, ns, before and after"].values() for t in pair if t]
+    if trips and max(trips) > 2 * min(trips):
+        print(f"a cache line took {min(trips):.0f} to {max(trips):.0f} ns to another core and back: the host moved the cores")
     print(
         f"load average before {facts['load before']}, after {facts['load after']}: times count only on an idle machine"
     )

@@ -36,6 +36,10 @@ class Machine:
             self._triad[bits, cores] = _best(lambda: self.library.triad(cores, 1 << bits, SECONDS / 3))
         return self._triad[bits, cores]
 
+    def round_trip(self) -> float | None:
+        """Nanoseconds for a cache line to another core and back; None where there is but one."""
+        return 1e9 * self.library.round_trip() if self.cores > 1 else None
+
     def limit(self, workload: Workload) -> tuple[float, int, str]:
         """The least seconds of a step, on how many cores, and what bounds it."""
         for cores in (1, self.cores):
@@ -70,6 +74,7 @@ def measure() -> Machine:
         library = ctypes.CDLL(str(path))
     for function in (library.peak_float, library.peak_double):
         function.restype, function.argtypes = ctypes.c_double, [ctypes.c_int, ctypes.c_double]
+    library.round_trip.restype = ctypes.c_double
     library.triad.restype, library.triad.argtypes = ctypes.c_double, [ctypes.c_int, ctypes.c_size_t, ctypes.c_double]
     available = cores()
     peak, memory = {}, {}
