@@ -7,7 +7,7 @@ The text depends on the graph and on the target description alone: the same grap
 from __future__ import annotations
 
 import re
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc import vecmath
+from graphc.alike import first_alike
 from graphc.cache import recall_bytes, remember_bytes
 from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
@@ -143,7 +144,7 @@ class FunctionView:
     name: str
     comment: list[str]
     parameters: str
-    call: str
+    given: list[str]  # for the parameters
     loops: list[tuple[str, int]] = field(default_factory=list)
     simd: bool = False
     threaded: bool = False
@@ -175,6 +176,17 @@ class FunctionView:
             or self.check
             or any((s.simd and (s.loops or self.strip)) or s.lanes > 1 for s in stages)
         )
+
+    @property
+    def call(self) -> str:
+        return f"{self.name}({spread(self.name, self.given, 4)})"
+
+    @property
+    def text(self) -> str:
+        """The function in C."""
+        if self.contraction is not None:
+            return str(environment().get_template("contract.c.j2").module.contraction(self.contraction))  # type: ignore[attr-defined]
+        return str(environment().get_template("loops.c.j2").module.kernel(self))  # type: ignore[attr-defined]
 
     @property
     def texts(self) -> list[str]:
@@ -263,6 +275,7 @@ class _Emitter:
         self.in_arena: dict[str, None] = {}
         self.checks: list[tuple[str, int, int]] = []
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
+        written = self.written(functions)
         contractions = [f.contraction for f in functions if f.contraction is not None]
         texts = [line for f in functions for line in f.texts]
         used = helpers_used(texts)
@@ -274,6 +287,7 @@ class _Emitter:
         helpers = template.render(helpers=sorted(used - set(vector)), short=SHORT_ROW, panel=PANEL)
         context = {
             "name": self.schedule.name,
+            "kernels": written,
             "functions": functions,
             "contractions": contractions,
             "micro_kernels": tiling.micro_kernels(contractions),
@@ -299,7 +313,7 @@ class _Emitter:
             ],
             "includes": includes_of([*texts, *values, helpers], vector),
             "prelude": bool(
-                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in [*texts, helpers])
+                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in [*written, helpers])
             ),
             "tables": tables,
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
@@ -309,6 +323,20 @@ class _Emitter:
         header = environment().get_template("program.h.j2").render(context)
         reports = tuple(self.report(kernel, view) for kernel, view in zip(kernels, functions, strict=True))
         return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, tuple(self.checks))
+
+    def written(self, functions: Sequence[FunctionView]) -> list[str]:
+        """The C of the functions. Those that are alike become the first of them, which stays apart: a compiler would put a small
+        one in the place of each of its calls."""
+        texts = [view.text for view in functions]
+        variables = self.names.all - {self.names[name] for name in self.constants}
+        places = first_alike([(view.name, text) for view, text in zip(functions, texts, strict=True)], variables)
+        for view, place in zip(functions, places, strict=True):
+            view.name = functions[place].name
+        for place, calls in Counter(places).items():
+            if calls > 1:
+                about, code = texts[place].split(" */", 1)
+                texts[place] = f"{about}\n   Called {calls} times; the names are those of the first. */\nGX_APART {code.lstrip()}"
+        return [texts[place] for place in dict.fromkeys(places)]
 
     def vectors(self, contractions: Sequence[tiling.Contraction], used: set[str], helpers: str) -> dict[str, Any]:
         """What the prelude of vectors needs to have: dtypes, by what is done with them."""
@@ -408,7 +436,7 @@ class _Emitter:
                 arguments.setdefault(c_name, (f"{const}{ctype} *restrict {c_name}", place))
         passed = list(arguments.values())
         name = self.functions.fresh(f"{self.schedule.name}_{kernel.name}")
-        view = FunctionView(name, self.about(kernel, reads, writes), "", "")
+        view = FunctionView(name, self.about(kernel, reads, writes), "", [])
         if isinstance(kernel, LoopKernel):
             self.loops(number, kernel, view, passed)
         elif isinstance(kernel, ContractKernel):
@@ -432,7 +460,7 @@ class _Emitter:
             type = self.types[kernel.source]
             view.statement = f"memcpy({self.names[kernel.target]}, {self.names[kernel.source]}, {type.nbytes});"
         view.parameters = spread(f"static void {view.name}", [declared for declared, _ in passed]) or "void"
-        view.call = f"{view.name}({spread(view.name, [given for _, given in passed], 4)})"
+        view.given = [given for _, given in passed]
         self.threaded = self.threaded or view.threaded
         return view
 

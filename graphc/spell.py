@@ -119,13 +119,15 @@ _RESERVED_FORMS = re.compile(
 class CNames:
     """A C identifier for each name: the name itself where it is one, else the nearest that is free.
 
-    ``within`` are the names of the scope around this one, whose identifiers are not given again.
+    ``within`` are the names of the scope around this one, whose identifiers are not given again. ``all`` are those given
+    anywhere in the outermost scope.
     """
 
     def __init__(self, taken: Iterable[str] = (), within: CNames | None = None) -> None:
         self.taken, self.within = frozenset(taken), within
         self.known: MutableMapping[str, str] = {}
         self.given: set[str] = set()
+        self.all: set[str] = set() if within is None else within.all
 
     def __getitem__(self, name: str) -> str:
         if name not in self.known:
@@ -139,6 +141,7 @@ class CNames:
         while found in _RESERVED or found in self.taken or self.gave(found):
             found, number = f"{stem}_{number}" if number > 1 else f"{stem}_", number + 1
         self.given.add(found)
+        self.all.add(found)
         return found
 
     def gave(self, identifier: str) -> bool:

@@ -1,0 +1,60 @@
+"""Kernels that are alike are one function in C, and only those."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+import graphc as gx
+from graphc.alike import first_alike
+
+
+def functions(f: gx.Function) -> list[str]:
+    """The names of its kernels in C."""
+    return re.findall(rf"static (?:void|int) ({f.name}_(?!once)\w+)\(", f.c_source)
+
+
+def test_the_layers_of_a_deep_net_are_one_function():
+    def step(depth):
+        h = gx.input("X", (8, 16))
+        for i in range(depth):
+            W = gx.parameter(f"W{i}", gx.init.he_normal((16, 16), seed=i))
+            h = gx.tanh(h @ W + gx.parameter(f"b{i}", np.zeros(16)))
+        return gx.train_step(gx.mean(h * h), gx.optim.SGD(0.1), name="deep")
+
+    deep, deeper = step(12), step(24)
+    assert len(functions(deep)) == len(functions(deeper)) < 12
+    assert len(deeper.kernels) == len(deep.kernels) + 48
+    assert "Called 23 times" in deeper.c_source
+
+    x = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
+    weights = [p.value.astype(np.float64) for p in deep.parameters.values()]
+    loss, h = deep(X=x), x.astype(np.float64)
+    for W, b in zip(weights[::2], weights[1::2], strict=True):
+        h = np.tanh(h @ W + b)
+    np.testing.assert_allclose(loss, np.mean(h * h), rtol=1e-4)
+
+
+def test_what_differs_by_more_than_names_stays_apart():
+    x, y = gx.input("x", (40, 30)), gx.input("y", (40, 30))
+    tables = [gx.constant(np.arange(k, k + 30, dtype=np.float32)) for k in (0, 1)]
+    rows = {  # each with a sum of its own, so that none is fused with another
+        "plus": gx.sum(x + y, 0), "minus": gx.sum(x - y, 1), "turned": gx.sum(y - x, 1), "half": gx.sum((x - y) * 0.5, 1),
+        "root": gx.sum(gx.sqrt(gx.abs(x)), 1), "exp": gx.sum(gx.exp(gx.abs(x)), 1), "first": gx.sum(x * tables[0], 1),
+        "second": gx.sum(y * tables[1], 1), "inf": gx.where(x[0] > 0, np.inf, y[0]), "nan": gx.where(y[0] > 0, np.nan, x[0]),
+    }  # fmt: skip
+    for name, node in rows.items():  # one by one and all together
+        one = gx.compile([x, y], node, name="one")
+        given = {n: np.random.default_rng(1).normal(size=(40, 30)).astype(np.float32) for n in "xy"}
+        np.testing.assert_array_equal(one(**given), gx.compile([x, y], rows, name="all")(**given)[name])
+
+
+def test_words_that_are_no_variables_count():
+    a = "/* one */ static void f(const float *restrict x, float *restrict y) { y[0] = sqrtf(x[0]); }"
+    b = "/* two */ static void g(const float *restrict u, float *restrict v)\n{\n    v[0] = sqrtf(u[0]);\n}"
+    variables = {"x", "y", "u", "v"}
+    assert first_alike([("f", a), ("g", b)], variables) == [0, 0]
+    for other in (b.replace("sqrtf", "fabsf"), b.replace("[0]", "[1]", 1), b.replace("u[0]", "v[0]"), b.replace("float", "double")):
+        assert first_alike([("f", a), ("g", other)], variables) == [0, 1]
+    assert first_alike([("f", a), ("g", b)], variables - {"u"}) == [0, 1]
