@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 from graphc.ir import Array, Implicit, Node, Parameter, Routine, rounded, toposort
@@ -169,8 +169,9 @@ class _Lowering:
 
     def constant(self, node: Node) -> Operand:
         value = rounded(node)
-        if value.size == 1:
-            return Literal(value.reshape(()).item(), node.dtype)
+        if value.size == 1:  # as it was written, which reads better, unless it is too large for its dtype
+            written = node.attrs["value"].array if isfinite(value.item()) else value
+            return Literal(written.reshape(()).item(), node.dtype)
         name = self.unique("table")
         self.constants[name] = value
         self.types[name] = node.type
