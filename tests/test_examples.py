@@ -17,6 +17,7 @@ SAYS = {
     "gaussian_process": ["noise 0.2", "in truth"],
     "linear_classifier": ["softmax", "hinge"],
     "sampler": ["74% of the proposals", "x: mean", "y: mean"],
+    "train_in_c": ["in C:      2.00000 x + 1.00000", "in Python: 2.00000 x + 1.00000"],
     "two_layer_net": ["accuracy"],
 }
 

@@ -54,7 +54,7 @@ CROWDED_DEPTH = 256
 # With fewer terms, transposing the tile takes longer than the full lanes save.
 UPRIGHT_DEPTH = 24
 
-# Measured (2 cores, AVX-512, gcc 12 and its libgomp): sharing a loop costs about 1 us while the other thread still
+# Measured (2 cores, AVX-512, gcc 12 and its libgomp): sharing a loop costs about 0.5 us while the other thread still
 # spins from the last one, 100 us once it sleeps. A million multiply-adds are 9 us on one core: below this per thread
 # the second thread gains little at best and costs much at worst.
 MULTIPLY_ADDS_PER_THREAD = 1_000_000
