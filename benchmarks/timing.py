@@ -88,9 +88,10 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
 
 def _settle() -> None:
     """Wait until no thread of the contender before spins any more, which would take a core from the next one: OpenMP's threads
-    wait for work some 10 ms before they sleep, OpenBLAS's 105 ms."""
-    busy = True
-    while busy:
+    wait for work some 10 ms before they sleep, OpenBLAS's 105 ms. Told to wait actively (OMP_WAIT_POLICY) they never sleep;
+    after a second there is nothing to wait for."""
+    busy, end = True, time.perf_counter() + 1
+    while busy and time.perf_counter() < end:
         used = time.process_time()
         time.sleep(0.01)
         busy = time.process_time() - used > 0.001
