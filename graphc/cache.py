@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from graphc.types import CacheError, GraphcError
 
 __all__ = [
     "checksum", "digest", "directory", "is_new", "is_ours", "make", "read_private", "read_record", "recall_bytes", "record_path",
-    "remember_bytes", "write_record", "writing",
+    "remember_bytes", "set_aside", "write_record", "writing",
 ]  # fmt: skip
 
 
@@ -126,11 +127,23 @@ def _write(path: Path, content: bytes) -> None:
         try:
             with open(descriptor, "wb") as file:
                 file.write(content)
+            if path.is_dir():
+                set_aside(path)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
+
+
+def set_aside(path: Path) -> None:
+    """Delete a directory that is in the way: renamed first, so that nobody meets it half deleted."""
+    import tempfile
+
+    away = tempfile.mkdtemp(prefix=".replaced-", dir=path.parent)
+    with suppress(OSError):  # another process was first
+        os.rename(path, os.path.join(away, path.name))
+    shutil.rmtree(away, ignore_errors=True)
 
 
 def recall_bytes(name: str) -> bytes | None:

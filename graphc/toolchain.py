@@ -469,13 +469,7 @@ def _publish(work: Path, entry: Path, key: str) -> None:
                 return
             if last:
                 raise
-        import tempfile
-
-        # Damaged or foreign: out of the way, whole, so that nobody meets it half deleted.
-        away = tempfile.mkdtemp(prefix=".replaced-", dir=entry.parent)
-        with suppress(OSError):
-            os.rename(entry, os.path.join(away, entry.name))
-        shutil.rmtree(away, ignore_errors=True)
+        cache.set_aside(entry)  # damaged or foreign
 
 
 def _keep(work: Path, kept: Path, ran: _Ran) -> Path:

@@ -544,6 +544,22 @@ def test_a_damaged_record_is_ignored(damage: str, tools: tuple[Compiler, Target]
 
 
 @needs_cc
+def test_a_directory_in_the_place_of_a_record_is_replaced(tools: tuple[Compiler, Target], cache: Path) -> None:
+    compiler, target = tools
+    library = build(C, name="g", compiler=compiler, target=target)
+    remember("graph", {}, library=library, compiler=compiler, target=target)
+    for record in (cache / "records").iterdir():
+        record.unlink()
+        record.mkdir()
+        (record / "inside").touch()
+    assert recall("graph", compiler, target) is None
+    assert (find_compiler(), resolve_target(compiler)) == tools
+    remember("graph", {}, library=library, compiler=compiler, target=target)
+    assert recall("graph", compiler, target) is not None
+    assert all(record.is_file() for record in (cache / "records").iterdir())
+
+
+@needs_cc
 def test_a_record_that_others_can_write_is_ignored(tools: tuple[Compiler, Target], cache: Path) -> None:
     compiler, target = tools
     library = build(C, name="g", compiler=compiler, target=target)
