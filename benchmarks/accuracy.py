@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphc import toolchain, vecmath
-from graphc.emit import environment
+from graphc.render import environment
 
 __all__ = ["FUNCTIONS", "Build", "measure", "page"]
 

@@ -269,7 +269,7 @@ def _native(graph: Graph, target: str | None) -> Program:
 
 
 def _read_templates() -> None:
-    from graphc.emit import read_templates  # all the stages: a start from the cache does without them
+    from graphc.render import read_templates  # all the stages: a start from the cache does without them
 
     read_templates()
 

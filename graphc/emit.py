@@ -1,5 +1,5 @@
-"""From a schedule to C text. What is fused is decided before; this file gives each kernel its memory, threads and statements
-(in the spelling of ``statements.py``), and the templates arrange them.
+"""From a schedule to C text. What is fused is decided before; this file gives each kernel its memory and threads and has it
+spelled (loops by ``stages.py``, contractions by ``contract.py``), and the templates arrange what is spelled.
 
 The text depends on the graph and on the target description alone: the same graph gives the same bytes in every process.
 """
@@ -9,22 +9,19 @@ from __future__ import annotations
 import re
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphc import vecmath
 from graphc.alike import first_alike
-from graphc.cache import recall_bytes, remember_bytes
+from graphc.contract import Cut, contraction, cut, shares_columns
 from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
-from graphc.lower.index import Index, Pick, Var
 from graphc.ops.linalg import PANEL
 from graphc.plan import Plan, Span, aligned, plan
 from graphc.program import KernelReport
+from graphc.render import environment
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
     CallKernel,
@@ -33,19 +30,14 @@ from graphc.schedule.kernels import (
     CopyKernel,
     Kernel,
     LoopKernel,
-    Operand,
     Schedule,
-    Store,
-    reached,
     reads_of,
-    roots_of,
 )
 from graphc.schedule.schedule import stores_of
 from graphc.schedule.work import flops, moved
 from graphc.spell import (
     CNames,
     ScalarSpeller,
-    batch_name,
     comment,
     comments,
     counted,
@@ -56,15 +48,9 @@ from graphc.spell import (
 )
 from graphc.stages import StageView, fetch_ahead, stage_view
 from graphc.statements import StatementSpeller
-from graphc.types import FLOAT32, FLOAT64, CacheError, TensorType
+from graphc.types import FLOAT32, FLOAT64, TensorType
 
-if TYPE_CHECKING:
-    import jinja2
-
-__all__ = ["Emitted", "emit", "read_templates"]
-
-# Comparisons of indices in C, and their opposites.
-COMPARED = {"less": ("<", ">="), "less_equal": ("<=", ">"), "greater": (">", "<="), "greater_equal": (">=", "<")}
+__all__ = ["Emitted", "emit"]
 
 # A row buffer up to this size lies on the stack, a larger one in the arena.
 STACK_BYTES = 2048
@@ -200,43 +186,6 @@ class FunctionView:
         return lines
 
 
-@cache
-def environment() -> jinja2.Environment:
-    """The templates: beside the package in a checkout, inside of it when installed.
-
-    Jinja takes 0.3 s to make Python of them; the cache keeps that for the next process.
-    """
-    import jinja2
-
-    class Compiled(jinja2.BytecodeCache):
-        def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
-            if (known := recall_bytes(f"template-{bucket.key}")) is not None:
-                bucket.bytecode_from_string(known)  # nothing, if the template has changed
-
-        def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
-            with suppress(CacheError):  # to render, nothing need be written
-                remember_bytes(f"template-{bucket.key}", bucket.bytecode_to_string())
-
-    package = Path(__file__).resolve().parent
-    folders = [package / "templates", package.parent / "templates"]
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader([str(folder) for folder in folders]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-        bytecode_cache=Compiled(),
-    )
-
-
-def read_templates() -> None:
-    """Have Jinja read what most programs are made of."""
-    whole = ("program.c", "program.h", "vector.h", "contract.c", "loops.c", "helpers.h", "math.h")
-    for name in (*whole, *(f"math/{file}.h" for file in ("bits", "exp", "log"))):
-        environment().get_template(f"{name}.j2")
-
-
 class _Emitter:
     def __init__(
         self, schedule: Schedule, inputs: Sequence[tuple[str, TensorType]], parameters: Sequence[tuple[str, TensorType]],
@@ -265,7 +214,6 @@ class _Emitter:
             counted(type.size, "a tensor of {:,} elements")
         for extent in (extent for kernel in schedule.kernels for extent in extents_of(kernel)):
             counted(extent, "a loop over {:,} elements")
-        self.scalars = frozenset(n for n, type in self.types.items() if type.size == 1 and n not in constants)
         self.threaded = False
 
     # --- the whole file ------------------------------------------------------------------------------
@@ -376,9 +324,9 @@ class _Emitter:
         outside = {*self.passed, *self.constants, *self.schedule.aliases}
         life: dict[str, list[int]] = {}
         spans: list[Span] = []
-        self.tilings: dict[int, tuple[tiling.Operand, tiling.Operand, tiling.Tiling]] = {}
+        self.cuts: dict[int, Cut] = {}
         self.awake = any(self.wakes_threads(kernel) for kernel in kernels)
-        self.by_columns = {k.right.scalar.tensor for k in kernels if isinstance(k, ContractKernel) and self.shares_columns(k)}
+        self.by_columns = {k.right.scalar.tensor for k in kernels if isinstance(k, ContractKernel) and shares_columns(k)}
         for number, kernel in enumerate(kernels):
             for name in (*reads_of(kernel), *stores_of(kernel)):
                 if name in self.types and name not in outside:
@@ -395,8 +343,11 @@ class _Emitter:
                         blocks = -(-kernel.outer[0][1] // a.block) * max(a.size, 1) * a.dtype.itemsize
                         spans.append(Span(f"{number}:{a.name}_blocks", blocks, number, number))
             elif isinstance(kernel, ContractKernel):
-                self.tilings[number] = self.tiled(kernel)
-                spans.append(Span(f"{number}:workspace", self.tilings[number][2].workspace_bytes, number, number))
+                by_columns = kernel.left.scalar.tensor in self.by_columns
+                self.cuts[number] = cut(
+                    kernel, self.speller(kernel), self.model, awake=self.awake, by_columns=by_columns
+                )
+                spans.append(Span(f"{number}:workspace", self.cuts[number][2].workspace_bytes, number, number))
             elif isinstance(kernel, CallKernel):
                 room = self.room(kernel) * self.parts(kernel)
                 spans.append(Span(f"{number}:workspace", room, number, number))
@@ -418,18 +369,13 @@ class _Emitter:
     def function(self, number: int, kernel: Kernel) -> FunctionView:
         reads, writes = reads_of(kernel), stores_of(kernel)
         buffers = {*kernel.buffers, *kernel.results} if isinstance(kernel, LoopKernel) else set()
-        written = {self.names[name] for name in writes}
-        self.by_value = frozenset(
-            name for name in reads
-            if name in self.types and self.types[name].size == 1 and self.names[name] not in written
-            and name not in self.constants and isinstance(kernel, LoopKernel | ContractKernel)
-        )  # fmt: skip
+        written, by_value = {self.names[name] for name in writes}, self.by_value(kernel)
         arguments: dict[str, tuple[str, str]] = {}
         for name in (*reads, *writes):
             if name in buffers or name in self.constants:
                 continue
             c_name, ctype, place = self.names[name], self.types[name].dtype.ctype, self.place(name)
-            if name in self.by_value:
+            if name in by_value:
                 arguments[c_name] = (f"{ctype} {c_name}", f"*{place}")
             else:
                 const = "" if c_name in written else "const "
@@ -443,8 +389,7 @@ class _Emitter:
             self.contraction(number, kernel, view, passed)
         elif isinstance(kernel, CheckKernel):
             check = kernel.check
-            speller = ScalarSpeller(self.names, self.types)
-            element = speller.value(kernel.load)
+            element = self.speller(kernel).value(kernel.load)
             view.loops = [(axis_name(axis), extent) for axis, extent in enumerate(check.axes)]
             self.checks.append((check.load.tensor, check.low, check.extent))
             view.status = len(self.checks)
@@ -463,6 +408,17 @@ class _Emitter:
         view.given = [given for _, given in passed]
         self.threaded = self.threaded or view.threaded
         return view
+
+    def by_value(self, kernel: Kernel) -> frozenset[str]:
+        """The scalars that a kernel reads and is passed by value: those of other kernels, and what users pass."""
+        if not isinstance(kernel, LoopKernel | ContractKernel):
+            return frozenset()
+        written = {self.names[name] for name in stores_of(kernel)}
+        small = [name for name in reads_of(kernel) if name in self.types and self.types[name].size == 1]
+        return frozenset(name for name in small if self.names[name] not in written and name not in self.constants)
+
+    def speller(self, kernel: Kernel) -> ScalarSpeller:
+        return ScalarSpeller(self.names, self.types, by_value=self.by_value(kernel))
 
     def workspace(self, number: int) -> Passed:
         """The workspace of a kernel, as it is passed."""
@@ -493,7 +449,7 @@ class _Emitter:
         names = CNames([self.schedule.name], within=self.names)
         names.known = ChainMap({}, self.names.known)  # its own arrays, then those of all kernels
         types = ChainMap(kernel.results, kernel.buffers, self.types)
-        speller = ScalarSpeller(names, types, by_value=self.by_value)
+        speller = ScalarSpeller(names, types, by_value=self.by_value(kernel))
         spell = StatementSpeller(speller)
         view.threaded = self.pays(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
@@ -599,119 +555,22 @@ class _Emitter:
             return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
         return isinstance(kernel, LoopKernel | CallKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
 
-    @staticmethod
-    def shares_columns(kernel: ContractKernel) -> bool:
-        """Whether threads each have some columns of a matrix that is the right operand."""
-        scalar = kernel.right.scalar
-        return kernel.n > kernel.m and scalar.op == "load" and scalar.index.factor(len(kernel.batch) + 1) == 1
-
-    # --- contractions ------------------------------------------------------------------------------------
-    def axes_of(self, kernel: ContractKernel) -> dict[int, str]:
-        first = len(kernel.batch)
-        return {**{b: batch_name(b) for b in range(first)}, first: "i", first + 1: "j", first + 2: "k"}
-
-    def tiled(self, kernel: ContractKernel) -> tuple[tiling.Operand, tiling.Operand, tiling.Tiling]:
-        first = len(kernel.batch)
-        left = self.operand(kernel, kernel.left, first, first + 2, ("i", "k"))
-        right = self.operand(kernel, kernel.right, first + 2, first + 1, ("k", "j"))
-        batch = [(batch_name(b), extent) for b, extent in enumerate(kernel.batch)]
-        size = (kernel.m, kernel.n, kernel.k, str(kernel.dtype))
-        by_columns = kernel.left.scalar.tensor in self.by_columns
-        return left, right, tiling.choose_tiling(
-            *size, self.model, left, right, batch, awake=self.awake, by_columns=by_columns
-        )
-
-    def operand(
-        self, kernel: ContractKernel, operand: Operand, row: int, column: int, letters: tuple[str, str]
-    ) -> tiling.Operand:
-        scalars = self.scalars - frozenset(stores_of(kernel))
-        speller = ScalarSpeller(self.names, self.types, self.axes_of(kernel), scalars)
-        scalar = operand.scalar
-        loads = [s for s in reached([scalar]) if s.op == "load" and {row, column} <= s.variables]
-        main = loads[0].index if loads else scalar.index
-        along = letters[0] if main.factor(row) == 1 and main.factor(column) != 1 else letters[1]
-        row_stride, column_stride = scalar.index.factor(row), scalar.index.factor(column)
-        inside = (
-            scalar.op == "load"
-            and scalar.tensor not in scalars
-            and not any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
-        )
-        if inside and not operand.lines and row_stride is not None and column_stride is not None:
-            rest = [t for t in scalar.index.terms if not (isinstance(t[0], Var) and t[0].axis in (row, column))]
-            offset = Index(tuple(rest), scalar.index.constant)
-            base = self.names[scalar.tensor] + (f" + {speller.index(offset)}" if offset != Index() else "")
-            one_column = letters == ("k", "j") and kernel.n == 1
-            return tiling.Operand("direct", base, row_stride, 1 if one_column else column_stride, along=along)
-        statements = tuple(speller.let(let) for let in operand.lines)
-        return tiling.Operand("expression", statements=statements, value=speller.value(scalar), along=along)
-
     def contraction(self, number: int, kernel: ContractKernel, view: FunctionView, passed: list[Passed]) -> None:
-        left, right, chosen = self.tilings[number]
+        chosen = self.cuts[number][2]
         if chosen.workspace_bytes:
             passed.append(self.workspace(number))
         view.threaded = bool(chosen.parallel)
         if view.threaded:
             passed.append(THREADS)
-        spell = StatementSpeller(ScalarSpeller(self.names, self.types, self.axes_of(kernel), self.by_value))
-        view.contraction = tiling.Contraction(
+        view.contraction = contraction(
+            kernel,
+            self.cuts[number],
+            self.speller(kernel),
+            self.model,
             name=view.name,
-            comment="\n   ".join(view.comment),
-            parameters=spread(f"static void {view.name}", [declared for declared, _ in passed]),
-            dtype=str(kernel.dtype),
-            m=kernel.m,
-            n=kernel.n,
-            k=kernel.k,
-            batch=tuple((batch_name(axis), extent) for axis, extent in enumerate(kernel.batch)),
-            a=left,
-            b=right,
-            value=spell.speller.locals[kernel.result],
-            epilogue=tuple(spell.line(line) for line in kernel.epilogue),
-            tiling=chosen,
-            workspace="workspace",
-            threads="threads" if chosen.parallel else "1",
-            flipped=kernel.flipped,
-            fetched=self.fetched(kernel) if chosen.panels > 1 and not kernel.flipped else (),
-            seen=self.seen(kernel, chosen) if not (kernel.flipped or chosen.plain or chosen.blocked_k) else "",
+            comment=view.comment,
+            parameters=[declared for declared, _ in passed],
         )
-
-    def seen(self, kernel: ContractKernel, chosen: tiling.Tiling) -> str:
-        """Where the epilogue takes the sums under a condition on i and j alone, such as a causal mask: whether it can hold in
-        the tile at i0, j0, which its corner tells. Else nothing."""
-        (line, *more) = kernel.epilogue
-        if more or not isinstance(line, Store) or line.scalar.op != "where":
-            return ""
-        test, kept, other = line.scalar.args
-        sums = [any(s.op == "local" and s.name == kernel.result for s in reached([side])) for side in (kept, other)]
-        if test.op not in COMPARED or any(side.op != "index" for side in test.args) or all(sums):
-            return ""
-        sign, opposite = COMPARED[test.op]
-        sign = sign if sums[0] else opposite
-        left, right = (side.index for side in test.args)
-        corner = {}
-        i, j = len(kernel.batch), len(kernel.batch) + 1
-        for axis, first, extent in ((i, "i0", chosen.mr), (j, "j0" if chosen.panels > 1 else "0", chosen.width)):
-            slopes = left.factor(axis), right.factor(axis)
-            if slopes[0] is None or slopes[1] is None:
-                return ""
-            last = (slopes[0] > slopes[1]) == (sign[0] == ">")
-            corner[axis] = f"({first} + {extent - 1})" if last else first
-        speller = ScalarSpeller(self.names, self.types, {**self.axes_of(kernel), **corner}, self.by_value)
-        return f"{speller.index(left)} {sign} {speller.index(right)}"
-
-    def fetched(self, kernel: ContractKernel) -> tuple[str, ...]:
-        """Where the epilogue reads and writes rows of tensors that the first cache does not hold."""
-        i, j = len(kernel.batch), len(kernel.batch) + 1
-        axes = {**self.axes_of(kernel), j: "j0"}
-        speller = ScalarSpeller(self.names, self.types, axes, self.by_value)
-        places = [(line.tensor, line.index) for line in kernel.epilogue if isinstance(line, Store)]
-        roots = [root for line in kernel.epilogue for root in roots_of(line)]
-        places += [(s.tensor, s.index) for s in reached(roots) if s.op == "load"]
-        found = [
-            f"{self.names[tensor]} + {speller.index(index)}"
-            for tensor, index in places
-            if index.factor(j) == 1 and index.factor(i) and self.types[tensor].nbytes > self.model.l1_bytes
-        ]
-        return tuple(dict.fromkeys(found))
 
     # --- reports -----------------------------------------------------------------------------------------
     def report(self, kernel: Kernel, view: FunctionView) -> KernelReport:

@@ -29,10 +29,10 @@ from graphc import toolchain
 from graphc.arguments import allocate, convert
 from graphc.call import Caller
 from graphc.concurrency import guarded_call, thread_count
-from graphc.emit import environment
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
 from graphc.program import KernelReport
+from graphc.render import environment
 from graphc.types import BOOL, IndexOutOfRangeError
 
 __all__ = ["KernelProfile", "Limits", "Profile", "limits", "profile", "report"]

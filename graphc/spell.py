@@ -279,6 +279,10 @@ class ScalarSpeller(Speller):
         self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
         self.locals = CNames(within=names)
 
+    def with_axes(self, axes: Mapping[int, str]) -> ScalarSpeller:
+        """The same with other axes, and local names of its own."""
+        return ScalarSpeller(self.names, self.shapes, axes, self.by_value)
+
     def atom(self, atom: Any) -> str:
         if isinstance(atom, Pick):
             type = self.shapes[atom.tensor]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from graphc.emit import environment
+from graphc.render import environment
 from graphc.schedule.tiling import (
     Contraction,
     Operand,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from graphc import vecmath
-from graphc.emit import environment
+from graphc.render import environment
 
 Array = npt.NDArray[np.floating]
 

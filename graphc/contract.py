@@ -1,0 +1,162 @@
+"""A contraction as ``templates/contract.c.j2`` takes it: its operands, in place or as C expressions, the tiling, the epilogue.
+
+The loop variables are i, j, k and those of the batch; what the kernel itself says is all in terms of its axes:
+
+    batch axes, i, j, k = 0 .. b - 1, b, b + 1, b + 2        A[batch, i, k] * B[batch, k, j] -> C[batch, i, j]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphc.lower.index import Index, Pick, Var
+from graphc.schedule import tiling
+from graphc.schedule.kernels import ContractKernel, Operand, Scalar, Store, reached, roots_of
+from graphc.spell import ScalarSpeller, batch_name, spread
+from graphc.statements import StatementSpeller
+
+__all__ = ["Cut", "contraction", "cut", "shares_columns"]
+
+# Comparisons of indices in C, and their opposites.
+COMPARED = {"less": ("<", ">="), "less_equal": ("<=", ">"), "greater": (">", "<="), "greater_equal": (">=", "<")}
+
+# Both operands, and how they are cut.
+Cut = tuple[tiling.Operand, tiling.Operand, tiling.Tiling]
+
+
+def _axes(kernel: ContractKernel) -> dict[int, str]:
+    """The loop variables, by axis."""
+    first = len(kernel.batch)
+    return {**{b: batch_name(b) for b in range(first)}, first: "i", first + 1: "j", first + 2: "k"}
+
+
+def shares_columns(kernel: ContractKernel) -> bool:
+    """Whether threads each have some columns of a matrix that is the right operand."""
+    scalar = kernel.right.scalar
+    return kernel.n > kernel.m and scalar.op == "load" and scalar.index.factor(len(kernel.batch) + 1) == 1
+
+
+def cut(
+    kernel: ContractKernel, speller: ScalarSpeller, model: tiling.TargetModel, *, awake: bool, by_columns: bool
+) -> Cut:
+    """The operands of a contraction and its tiling. ``awake`` and ``by_columns`` are those of
+    :func:`graphc.schedule.tiling.choose_tiling`."""
+    i, axes = len(kernel.batch), _axes(kernel)
+    left = _operand(kernel, kernel.left, speller.with_axes(axes), (i, i + 2), ("i", "k"))
+    right = _operand(kernel, kernel.right, speller.with_axes(axes), (i + 2, i + 1), ("k", "j"))
+    chosen = tiling.choose_tiling(
+        kernel.m, kernel.n, kernel.k, str(kernel.dtype), model, left, right, _batch(kernel), awake=awake, by_columns=by_columns
+    )
+    return left, right, chosen
+
+
+def contraction(
+    kernel: ContractKernel,
+    cut: Cut,
+    speller: ScalarSpeller,
+    model: tiling.TargetModel,
+    *,
+    name: str,
+    comment: Sequence[str],
+    parameters: Sequence[str],
+) -> tiling.Contraction:
+    """All that the template needs. ``parameters`` are declarations in C, with ``workspace`` and ``threads`` among them where
+    the tiling asks for these."""
+    left, right, chosen = cut
+    speller = speller.with_axes(_axes(kernel))
+    spell = StatementSpeller(speller)
+    return tiling.Contraction(
+        name=name,
+        comment="\n   ".join(comment),
+        parameters=spread(f"static void {name}", parameters),
+        dtype=str(kernel.dtype),
+        m=kernel.m,
+        n=kernel.n,
+        k=kernel.k,
+        batch=_batch(kernel),
+        a=left,
+        b=right,
+        value=speller.locals[kernel.result],
+        epilogue=tuple(spell.line(line) for line in kernel.epilogue),
+        tiling=chosen,
+        workspace="workspace",
+        threads="threads" if chosen.parallel else "1",
+        flipped=kernel.flipped,
+        fetched=_fetched(kernel, speller, model) if chosen.panels > 1 and not kernel.flipped else (),
+        seen=_seen(kernel, chosen, speller) if not (kernel.flipped or chosen.plain or chosen.blocked_k) else "",
+    )
+
+
+def _batch(kernel: ContractKernel) -> tuple[tuple[str, int], ...]:
+    """The loops over the batch, outermost first."""
+    return tuple((batch_name(axis), extent) for axis, extent in enumerate(kernel.batch))
+
+
+def _operand(
+    kernel: ContractKernel, operand: Operand, speller: ScalarSpeller, axes: tuple[int, int], letters: tuple[str, str]
+) -> tiling.Operand:
+    """One operand; its rows and columns lie along ``axes``, whose loop variables are ``letters``."""
+    (row, column), scalar = axes, operand.scalar
+    along = letters[0] if _runs_along(scalar, row, column) else letters[1]
+    row_stride, column_stride = scalar.index.factor(row), scalar.index.factor(column)
+    if _in_memory(scalar, speller) and not operand.lines and row_stride is not None and column_stride is not None:
+        rest = [t for t in scalar.index.terms if not (isinstance(t[0], Var) and t[0].axis in axes)]
+        offset = Index(tuple(rest), scalar.index.constant)
+        base = speller.names[scalar.tensor] + (f" + {speller.index(offset)}" if offset != Index() else "")
+        one_column = letters == ("k", "j") and kernel.n == 1
+        return tiling.Operand("direct", base, row_stride, 1 if one_column else column_stride, along=along)
+    statements = tuple(speller.let(let) for let in operand.lines)
+    return tiling.Operand("expression", statements=statements, value=speller.value(scalar), along=along)
+
+
+def _runs_along(scalar: Scalar, row: int, column: int) -> bool:
+    """Whether neighbours in memory of what an operand reads are neighbours along ``row``, and not along ``column``."""
+    loads = [s for s in reached([scalar]) if s.op == "load" and {row, column} <= s.variables]
+    index = loads[0].index if loads else scalar.index
+    return index.factor(row) == 1 and index.factor(column) != 1
+
+
+def _in_memory(scalar: Scalar, speller: ScalarSpeller) -> bool:
+    """Whether a scalar is an element of an array, at an index that no other array gives."""
+    picked = any(isinstance(atom, Pick) for atom, _ in scalar.index.terms)
+    return scalar.op == "load" and scalar.tensor not in speller.by_value and not picked
+
+
+def _seen(kernel: ContractKernel, chosen: tiling.Tiling, speller: ScalarSpeller) -> str:
+    """Where the epilogue takes the sums under a condition on i and j alone, such as a causal mask: whether it can hold in
+    the tile at i0, j0, which its corner tells. Else nothing."""
+    (line, *more) = kernel.epilogue
+    if more or not isinstance(line, Store) or line.scalar.op != "where":
+        return ""
+    test, kept, other = line.scalar.args
+    sums = [any(s.op == "local" and s.name == kernel.result for s in reached([side])) for side in (kept, other)]
+    if test.op not in COMPARED or any(side.op != "index" for side in test.args) or all(sums):
+        return ""
+    sign, opposite = COMPARED[test.op]
+    sign = sign if sums[0] else opposite
+    left, right = (side.index for side in test.args)
+    corner = {}
+    i, j = len(kernel.batch), len(kernel.batch) + 1
+    for axis, first, extent in ((i, "i0", chosen.mr), (j, "j0" if chosen.panels > 1 else "0", chosen.width)):
+        slopes = left.factor(axis), right.factor(axis)
+        if slopes[0] is None or slopes[1] is None:
+            return ""
+        last = (slopes[0] > slopes[1]) == (sign[0] == ">")
+        corner[axis] = f"({first} + {extent - 1})" if last else first
+    there = speller.with_axes({**_axes(kernel), **corner})
+    return f"{there.index(left)} {sign} {there.index(right)}"
+
+
+def _fetched(kernel: ContractKernel, speller: ScalarSpeller, model: tiling.TargetModel) -> tuple[str, ...]:
+    """Where the epilogue reads and writes rows of tensors that the first cache does not hold."""
+    i, j = len(kernel.batch), len(kernel.batch) + 1
+    there = speller.with_axes({**_axes(kernel), j: "j0"})
+    places = [(line.tensor, line.index) for line in kernel.epilogue if isinstance(line, Store)]
+    roots = [root for line in kernel.epilogue for root in roots_of(line)]
+    places += [(s.tensor, s.index) for s in reached(roots) if s.op == "load"]
+    found = [
+        f"{speller.names[tensor]} + {there.index(index)}"
+        for tensor, index in places
+        if index.factor(j) == 1 and index.factor(i) and speller.shapes[tensor].nbytes > model.l1_bytes
+    ]
+    return tuple(dict.fromkeys(found))
