@@ -45,7 +45,7 @@ def cut(
     left = _operand(kernel, kernel.left, speller.with_axes(axes), (i, i + 2), ("i", "k"))
     right = _operand(kernel, kernel.right, speller.with_axes(axes), (i + 2, i + 1), ("k", "j"))
     chosen = tiling.choose_tiling(
-        kernel.m, kernel.n, kernel.k, str(kernel.dtype), model, left, right, _batch(kernel), awake=awake, by_columns=by_columns
+        kernel.m, kernel.n, kernel.k, kernel.dtype, model, left, right, _batch(kernel), awake=awake, by_columns=by_columns
     )
     return left, right, chosen
 
@@ -69,7 +69,7 @@ def contraction(
         name=name,
         comment="\n   ".join(comment),
         parameters=spread(f"static void {name}", parameters),
-        dtype=str(kernel.dtype),
+        dtype=kernel.dtype,
         m=kernel.m,
         n=kernel.n,
         k=kernel.k,

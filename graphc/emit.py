@@ -294,7 +294,7 @@ class _Emitter:
         )
         needed = {*row_sums, *column_dots, *(c.dtype for c in contractions)}
         return {
-            "vector_dtypes": [d for d, prefix in tiling.PREFIX.items() if d in needed or f"{prefix}x" in helpers],
+            "vector_dtypes": [str(d) for d, prefix in tiling.PREFIX.items() if d in needed or f"{prefix}x" in helpers],
             "row_sums": row_sums,
             "row_dots": row_dots,
             "column_dots": column_dots,

@@ -27,6 +27,7 @@ from graphc.schedule.tiling import (
     transposed_dtypes,
     upright_dtypes,
 )
+from graphc.types import FLOAT32, FLOAT64, DType
 
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]
 
@@ -39,7 +40,7 @@ class Case:
     m: int
     n: int
     k: int
-    dtype: str = "float32"
+    dtype: DType = FLOAT32
     a: str = "plain"  # "plain", "transposed", "expression", "column expression"
     b: str = "plain"
     batch: tuple[int, ...] = ()
@@ -84,9 +85,9 @@ CASES = [
     Case("batch_packed", 6, 18, 5, batch=(5,), a="expression", b="transposed"),
     Case("accumulate", 19, 23, 12, epilogue="accumulate"),
     Case("store", 19, 23, 12, epilogue="store"),
-    Case("in_double", 13, 27, 31, dtype="float64"),
-    Case("double_packed", 13, 27, 31, dtype="float64", a="expression", b="transposed", force={"kc": 8}),
-    Case("double_transposed", 40, 16, 31, dtype="float64", a="transposed"),
+    Case("in_double", 13, 27, 31, dtype=FLOAT64),
+    Case("double_packed", 13, 27, 31, dtype=FLOAT64, a="expression", b="transposed", force={"kc": 8}),
+    Case("double_transposed", 40, 16, 31, dtype=FLOAT64, a="transposed"),
     Case("threads_columns", 30, 150, 40, threads=2, force={"parallel": "columns"}),
     Case("threads_columns_packed", 30, 150, 40, a="expression", b="transposed", threads=2,
          force={"parallel": "columns", "kc": 16, "mr": 4, "mc": 12}),
@@ -103,13 +104,13 @@ CASES = [
     Case("upright_packed", 35, 5, 70, a="expression", epilogue="accumulate"),
     Case("upright_crowded", 37, 5, 1026),
     Case("upright_crowded_whole_blocks", 32, 10, 1024, batch=(2,), threads=2, force={"parallel": "batch"}),
-    Case("upright_double", 21, 2, 37, dtype="float64"),
-    Case("upright_double_crowded", 16, 4, 515, dtype="float64"),
+    Case("upright_double", 21, 2, 37, dtype=FLOAT64),
+    Case("upright_double_crowded", 16, 4, 515, dtype=FLOAT64),
     Case("threads_depth", 67, 10, 200, threads=2, force={"parallel": "depth"}),
     Case("threads_depth_packed", 37, 10, 70, b="transposed", epilogue="accumulate", threads=3, force={"parallel": "depth"}),
     Case("upright_threads_depth", 69, 10, 1026, threads=2, force={"parallel": "depth"}),
     Case("upright_threads_depth_packed", 53, 5, 150, b="transposed", threads=3, force={"parallel": "depth"}),
-    Case("upright_threads_depth_double", 21, 4, 515, dtype="float64", threads=2, force={"parallel": "depth"}),
+    Case("upright_threads_depth_double", 21, 4, 515, dtype=FLOAT64, threads=2, force={"parallel": "depth"}),
     Case("three_threads", 67, 40, 9, threads=3, force={"parallel": "rows"}),
 ]  # fmt: skip
 
@@ -131,7 +132,7 @@ def operand(kind: str, base: str, rows: int, columns: int, row: str, column: str
 
 
 def contraction(case: Case, model: TargetModel) -> Contraction:
-    ctype = {"float32": "float", "float64": "double"}[case.dtype]
+    ctype = case.dtype.ctype
     batch = tuple((f"b{d}", extent) for d, extent in enumerate(case.batch))
     item = "0"
     for name, extent in batch:
@@ -344,7 +345,7 @@ def test_small_contractions_start_no_threads_and_need_no_workspace():
 def test_small_products_are_loops_where_vectors_of_a_tile_would_not_be_full():
     def in_loops(n: int, k: int, vector_bytes: int) -> bool:
         a, b = operand("plain", "A", 8, k, "i", "k"), operand("plain", "B", k, n, "k", "j")
-        return choose_tiling(8, n, k, "float32", TargetModel.from_vector_bytes(vector_bytes), a, b).plain
+        return choose_tiling(8, n, k, FLOAT32, TargetModel.from_vector_bytes(vector_bytes), a, b).plain
 
     assert [n for n in range(1, 20) if in_loops(n, 8, 64)] == [2, 4, 8]
     assert [k for k in range(1, 20) if in_loops(8, k, 64)] == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -355,7 +356,7 @@ def test_small_products_are_loops_where_vectors_of_a_tile_would_not_be_full():
 def test_threads_that_share_a_batch_pack_each_for_itself():
     along_k = Operand("direct", "b", 1, 40)
     model = TargetModel.from_vector_bytes(32, 2)
-    tiling = choose_tiling(40, 40, 40, "float32", model, Operand("direct", "a", 40, 1), along_k, [("item", 512)])
+    tiling = choose_tiling(40, 40, 40, FLOAT32, model, Operand("direct", "a", 40, 1), along_k, [("item", 512)])
     assert (tiling.parallel, tiling.b_first, tiling.b_space) == ("batch", True, "mine")
     assert tiling.shared_elements == 0
     assert tiling.part_elements >= tiling.panels * tiling.width * tiling.panel_depth
@@ -366,6 +367,6 @@ def test_threads_share_the_depth_of_a_product_whose_columns_they_share_in_anothe
 
     def parallel(cores: int, **known: bool) -> str:
         model = TargetModel.from_vector_bytes(64, cores)
-        return choose_tiling(200, 10, 3073, "float32", model, x, w, **known).parallel
+        return choose_tiling(200, 10, 3073, FLOAT32, model, x, w, **known).parallel
 
     assert [parallel(2), parallel(2, by_columns=True), parallel(4, by_columns=True)] == ["rows", "depth", "rows"]

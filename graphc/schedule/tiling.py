@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+
+from graphc.types import FLOAT32, FLOAT64, DType
 
 __all__ = [
     "LOCAL_NAMES",
@@ -26,9 +28,8 @@ __all__ = [
     "wakes_threads",
 ]
 
-ELEMENT_BYTES = {"float32": 4, "float64": 8}
-C_TYPE = {"float32": "float", "float64": "double"}
-PREFIX = {"float32": "gx_f32", "float64": "gx_f64"}
+PREFIX = {FLOAT32: "gx_f32", FLOAT64: "gx_f64"}
+"""With what the names of vector types and their functions begin."""
 
 # fmt: off
 LOCAL_NAMES = frozenset((
@@ -94,8 +95,8 @@ class TargetModel:
         registers = {64: 32, 32: 16, 16: 32, 0: 16}[vector_bytes]
         return cls(vector_bytes, registers, l1_bytes=32 << 10, l2_bytes=1 << 20, cores=cores)
 
-    def lanes(self, dtype: str) -> int:
-        return max(1, self.vector_bytes // ELEMENT_BYTES[dtype])
+    def lanes(self, dtype: DType) -> int:
+        return max(1, self.vector_bytes // dtype.itemsize)
 
 
 @dataclass(frozen=True)
@@ -139,19 +140,19 @@ class Tiling:
     b_first: bool  # all of B is packed before any row
     share_packing: bool  # by all threads
     transpose_b: bool  # memory of B runs along k, so that packing transposes it
-    panel_depth: int  # rows of a packed panel, with room for whole blocks to transpose
-    a_shared: bool
-    a_offset: int
-    panel_offset: int
-    sums_offset: int
-    reached_offset: int
-    shared_elements: int
-    part_elements: int
-    workspace_bytes: int
-    ahead: int = 0  # how far on the panel of B is that the register tile fetches meanwhile
-    plain: bool = False  # so small that three nested loops do it
-    upright: bool = False  # a vector of sums is a column of the tile, not a row
-    crowded: bool = False  # the rows of A in such a tile lie on the same few sets of the cache
+    ahead: int  # how far on the panel of B is that the register tile fetches meanwhile
+    plain: bool  # so small that three nested loops do it
+    upright: bool  # a vector of sums is a column of the tile, not a row
+    crowded: bool  # the rows of A in such a tile lie on the same few sets of the cache
+    panel_depth: int = 0  # rows of a packed panel, with room for whole blocks to transpose; from here on the workspace
+    a_shared: bool = False
+    a_offset: int = 0
+    panel_offset: int = 0
+    sums_offset: int = 0
+    reached_offset: int = 0
+    shared_elements: int = 0
+    part_elements: int = 0
+    workspace_bytes: int = 0
 
     @property
     def width(self) -> int:
@@ -177,7 +178,7 @@ class Tiling:
 class MicroKernel:
     """One register tile to emit; contractions of one file share equal ones."""
 
-    dtype: str
+    dtype: DType
     rows: int
     vectors: int
     lanes: int
@@ -190,7 +191,7 @@ class MicroKernel:
 
     @property
     def ctype(self) -> str:
-        return C_TYPE[self.dtype]
+        return self.dtype.ctype
 
     @property
     def prefix(self) -> str:
@@ -213,7 +214,7 @@ class Contraction:
     name: str
     comment: str
     parameters: str  # the C parameter list
-    dtype: str
+    dtype: DType
     m: int
     n: int
     k: int
@@ -231,7 +232,7 @@ class Contraction:
 
     @property
     def ctype(self) -> str:
-        return C_TYPE[self.dtype]
+        return self.dtype.ctype
 
     @property
     def prefix(self) -> str:
@@ -299,14 +300,14 @@ def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
     return list(dict.fromkeys(kernel for c in contractions for kernel, _ in c.tile_cases))
 
 
-def transposed_dtypes(contractions: Iterable[Contraction]) -> list[str]:
+def transposed_dtypes(contractions: Iterable[Contraction]) -> list[DType]:
     """The dtypes for which a file needs the block transpose of the vector prelude."""
     return list(
         dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b or c.tiling.upright or c.turns_tiles)
     )
 
 
-def upright_dtypes(contractions: Iterable[Contraction]) -> list[str]:
+def upright_dtypes(contractions: Iterable[Contraction]) -> list[DType]:
     """The dtypes of which a file has upright tiles."""
     return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.upright))
 
@@ -315,7 +316,7 @@ def choose_tiling(
     m: int,
     n: int,
     k: int,
-    dtype: str,
+    dtype: DType,
     model: TargetModel,
     a: Operand,
     b: Operand,
@@ -336,99 +337,83 @@ def choose_tiling(
     """The tiling for one contraction; ``awake``: threads are at work in this step anyway; ``by_columns``: in another
     contraction they share the columns of A. The other keywords overrule the choice (for tests and measurements)."""
     chosen_by_hand = bool(mr or nv or kc or mc) or (pack_a, pack_b, parallel) != (None, None, None)
-    size = ELEMENT_BYTES[dtype]
+    size = dtype.itemsize
     lanes = model.lanes(dtype)
-    items = prod(extent for _, extent in batch)
 
-    along_k = (a.kind == "direct" and a.col_stride == 1) or (a.kind != "direct" and a.along != "i")
+    # The register tile.
     if upright is None:
-        upright = along_k and not chosen_by_hand and upright_pays(m, n, k, lanes, model)
+        upright = runs_along_k(a) and not chosen_by_hand and upright_pays(m, n, k, lanes, model)
     best_mr, best_nv = (lanes, -(-n // lanes)) if upright else register_tile(m, n, k, dtype, model)
-    nv = nv or best_nv
-    mr = mr or best_mr
+    mr, nv = mr or best_mr, nv or best_nv
     width = nv * lanes
     panels = max(1, -(-n // width))
 
+    # The order of the loops, and which of them threads share.
     if rows_first is None:
         rows_first = panels > 1 and not (mc or kc) and k * n * size <= model.l1_bytes
     if parallel is None:
-        parallel = parallel_axis(m, n, k, items, mr, panels, model, awake)
-        parallel = "rows" if rows_first and parallel == "columns" else parallel
-        # By k, each thread has the same columns of A in both products, in its own caches.
+        items = prod(extent for _, extent in batch)
         again = upright and by_columns and m * k * size > model.l2_bytes
-        if parallel == "rows" and again and -(-m // mr) >= TILES_PER_WAIT * (model.cores - 1):
-            parallel = "depth"
+        parallel = parallel_axis(m, n, k, items, mr, panels, model, awake=awake, rows_first=rows_first, again=again)
     if parallel == "depth" and (panels > 1 or a.kind != "direct"):
         parallel = "rows"
-    max_parts = model.cores if parallel else 1
 
-    b_in_place = b.kind == "direct" and b.col_stride == 1
+    # What is packed, and the blocks that the caches hold.
     if pack_b is None:
-        far = panels > 1 and (k * n * size > model.l2_bytes or crowded(b.row_stride * size, k))
-        pack_b = not b_in_place or (far and m >= 2 * mr)
+        pack_b = packs_b(b, m, n, k, mr, panels, size, model)
     if pack_a is None:
-        along = a.along or ("i" if a.row_stride == 1 else "k")
-        far = a.row_stride == 1 and panels >= 4 and k * a.col_stride * size > TLB_BYTES
-        pack_a = {"i": "panels", "k": "rows"}[along] if a.kind != "direct" or far else ""
-
-    if not kc:
-        whole = upright or parallel == "depth" or k * width * size <= model.l2_bytes // 2
-        kc = k if whole else model.l2_bytes // (4 * width * size)
-    kc = max(1, min(kc, k))
-    blocked_k = kc < k
-    if not mc:
-        most = max(mr, model.l2_bytes // (max(1, k) * size) // mr * mr) if pack_a else m
-        mc = mr if rows_first else most
-    mc = -(-min(mc, m) // mr) * mr
-
-    if pack_a == "rows":
-        a_row, a_k = padded(k, size), 1
-    elif pack_a == "panels":
-        a_row, a_k = 1, mr
-    else:
-        a_row, a_k = a.row_stride, a.col_stride
-    b_k = width if pack_b else b.row_stride
-
+        pack_a = packing_of_a(a, k, panels, size)
     small = m * n * k <= PLAIN_MULTIPLY_ADDS and not parallel and not (a.statements and b.statements)
     plain = small and (bool(pack_a or pack_b) or loops_pay(n, k, lanes, model)) and not chosen_by_hand
     if plain:
-        pack_a, pack_b, blocked_k = "", False, False
+        pack_a, pack_b = "", False
+    kc = kc or (k if upright or parallel == "depth" else depth_of_block(k, width * size, model))
+    kc = max(1, min(kc, k))
+    blocked_k = kc < k and not plain
+    mc = mc or (mr if rows_first else rows_of_block(k * size, mr, model) if pack_a else m)
+    mc = -(-min(mc, m) // mr) * mr
 
-    # The workspace: what all parts read (packed once), then what each part has for itself.
-    shared = Offsets(size)
-    own = Offsets(size) if parallel else shared
-    b_first = bool(pack_b) and (parallel in ("rows", "depth") or rows_first)
-    a_shared = bool(pack_a) and parallel == "columns"
-    panel_offset = 0
-    transpose_b = bool(pack_b) and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k"
-    panel_depth = k if b_first else kc
-    if transpose_b:
-        kc = -(-kc // lanes) * lanes if blocked_k else kc
-        panel_depth = -(-panel_depth // lanes) * lanes
-    if pack_b:
-        together = own if parallel == "batch" else shared  # each item of a batch has a B of its own
-        panel_offset = together.take(panels * width * panel_depth) if b_first else own.take(panel_depth * width)
-    a_offset = 0
-    if pack_a:
-        a_elements = mc * (a_row if pack_a == "rows" else k)
-        a_offset = shared.take(a_elements) if a_shared else own.take(a_elements)
-    sums_offset = own.take(mc * width) if blocked_k else shared.take(mc * width) if parallel == "depth" else 0
-    reached_offset = shared.take(max_parts * shared.granule) if parallel == "depth" else 0
-
+    a_row, a_k = {"rows": (padded(k, size), 1), "panels": (1, mr), "": (a.row_stride, a.col_stride)}[pack_a]
+    b_first = pack_b and (parallel in ("rows", "depth") or rows_first)
     far_rows = not pack_b and panels > 1 and b.row_stride * size >= FAR_ROW_BYTES and k > LATENCY_IN_K
-
-    return Tiling(
+    tiling = Tiling(
         lanes=lanes, mr=mr, nv=nv, kc=kc, mc=mc, pack_a=pack_a, pack_b=pack_b, parallel=parallel,
-        max_parts=max_parts, panels=panels, blocked_k=blocked_k, a_row=a_row, a_k=a_k, b_k=b_k,
-        rows_first=rows_first, b_first=b_first,
+        max_parts=model.cores if parallel else 1, panels=panels, blocked_k=blocked_k,
+        a_row=a_row, a_k=a_k, b_k=width if pack_b else b.row_stride, rows_first=rows_first, b_first=b_first,
         share_packing=parallel in ("rows", "depth") and b_first and k * n >= PACKED_PER_THREAD * 2,
-        transpose_b=transpose_b, panel_depth=panel_depth,
-        a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset, sums_offset=sums_offset,
-        reached_offset=reached_offset,
-        shared_elements=shared.total, part_elements=own.total if parallel else 0,
-        workspace_bytes=(shared.total + own.total * max_parts * bool(parallel)) * size,
+        transpose_b=pack_b and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k",
         ahead=width if far_rows else 0, plain=plain, upright=upright and not (plain or blocked_k),
         crowded=k >= CROWDED_DEPTH and lines_on_one_set(a_row * size, lanes) > WAYS // 2,
+    )  # fmt: skip
+    return with_workspace(tiling, k, size)
+
+
+def with_workspace(t: Tiling, k: int, size: int) -> Tiling:
+    """The tiling with places for what is packed and for sums that wait: what all parts read, then what each has for itself."""
+    shared = Offsets(size)
+    own = Offsets(size) if t.parallel else shared
+    kc, panel_depth = t.kc, k if t.b_first else t.kc
+    if t.transpose_b:
+        kc = -(-kc // t.lanes) * t.lanes if t.blocked_k else kc
+        panel_depth = -(-panel_depth // t.lanes) * t.lanes
+    panel_offset = a_offset = sums_offset = reached_offset = 0
+    if t.pack_b:
+        together = own if t.parallel == "batch" else shared  # each item of a batch has a B of its own
+        panel_offset = together.take(t.panels * t.width * panel_depth) if t.b_first else own.take(panel_depth * t.width)
+    a_shared = bool(t.pack_a) and t.parallel == "columns"
+    if t.pack_a:
+        a_offset = (shared if a_shared else own).take(t.mc * (t.a_row if t.pack_a == "rows" else k))
+    if t.blocked_k:
+        sums_offset = own.take(t.mc * t.width)
+    elif t.parallel == "depth":
+        sums_offset = shared.take(t.mc * t.width)
+    if t.parallel == "depth":
+        reached_offset = shared.take(t.max_parts * shared.granule)
+    part_elements = own.total if t.parallel else 0
+    return replace(
+        t, kc=kc, panel_depth=panel_depth, a_shared=a_shared, a_offset=a_offset, panel_offset=panel_offset,
+        sums_offset=sums_offset, reached_offset=reached_offset, shared_elements=shared.total, part_elements=part_elements,
+        workspace_bytes=(shared.total + part_elements * t.max_parts) * size,
     )  # fmt: skip
 
 
@@ -461,11 +446,11 @@ def padded(k: int, element_bytes: int) -> int:
     return line * (-(-k // line) | 1)
 
 
-def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tuple[int, int]:
+def register_tile(m: int, n: int, k: int, dtype: DType, model: TargetModel) -> tuple[int, int]:
     """Rows and vectors of the tile that cover m x n in the fewest cycles, by a count of what the CPU does per k."""
     lanes = model.lanes(dtype)
     columns = max(1, -(-n // lanes))
-    size = ELEMENT_BYTES[dtype]
+    size = dtype.itemsize
     spare = 1 + (model.registers < 32)
 
     def cycles(rows: int, vectors: int) -> float:
@@ -490,6 +475,36 @@ def register_tile(m: int, n: int, k: int, dtype: str, model: TargetModel) -> tup
         if rows * vectors + vectors + spare <= model.registers and rows <= max(1, m) and vectors <= columns
     ]
     return min(shapes, key=lambda shape: (cost(*shape), shape))
+
+
+def runs_along_k(a: Operand) -> bool:
+    """Whether neighbours in a row of A are neighbours in memory."""
+    return a.col_stride == 1 if a.kind == "direct" else a.along != "i"
+
+
+def packs_b(b: Operand, m: int, n: int, k: int, mr: int, panels: int, size: int, model: TargetModel) -> bool:
+    """Whether B is written out in panels: where its rows are not in memory as they are, or lie far apart and are read often."""
+    in_place = b.kind == "direct" and b.col_stride == 1
+    far = panels > 1 and (k * n * size > model.l2_bytes or crowded(b.row_stride * size, k))
+    return not in_place or (far and m >= 2 * mr)
+
+
+def packing_of_a(a: Operand, k: int, panels: int, size: int) -> str:
+    """How A is written out, if it is: where it is an expression, or its long columns, out of the TLB's reach, are read often."""
+    far = a.row_stride == 1 and panels >= 4 and k * a.col_stride * size > TLB_BYTES
+    if a.kind == "direct" and not far:
+        return ""
+    return {"i": "panels", "k": "rows"}[a.along or ("i" if a.row_stride == 1 else "k")]
+
+
+def depth_of_block(k: int, row_bytes: int, model: TargetModel) -> int:
+    """So much of k that a panel of B takes a quarter of the second-level cache; all of it where that is at most half."""
+    return k if k * row_bytes <= model.l2_bytes // 2 else model.l2_bytes // (4 * row_bytes)
+
+
+def rows_of_block(row_bytes: int, mr: int, model: TargetModel) -> int:
+    """So many rows of A, in whole tiles, as the second-level cache holds."""
+    return max(mr, model.l2_bytes // max(1, row_bytes) // mr * mr)
 
 
 def loops_pay(n: int, k: int, lanes: int, model: TargetModel) -> bool:
@@ -517,14 +532,19 @@ def wakes_threads(m: int, n: int, k: int, items: int, model: TargetModel) -> boo
     return model.cores > 1 and work(m, n, k, items) >= 2 * MULTIPLY_ADDS_PER_THREAD
 
 
-def parallel_axis(m: int, n: int, k: int, items: int, mr: int, panels: int, model: TargetModel, awake: bool) -> str:
-    """Which loop the threads share, or none."""
+def parallel_axis(
+    m: int, n: int, k: int, items: int, mr: int, panels: int, model: TargetModel, *, awake: bool, rows_first: bool, again: bool
+) -> str:
+    """Which loop the threads share, or none. ``again``: each has some columns of A in another contraction, too, and A outgrows
+    the cache of one; where they share k, each finds the columns that it has in its own."""
     least = MULTIPLY_ADDS_PER_AWAKE_THREAD if awake else MULTIPLY_ADDS_PER_THREAD
     if model.cores < 2 or work(m, n, k, items) < 2 * least:
         return ""
     if items >= model.cores:
         return "batch"
     tiles = -(-m // mr)
-    if panels % model.cores == 0 or panels >= 4 * model.cores:
-        return "columns"
-    return "rows" if tiles >= model.cores else "columns" if panels > 1 else ""
+    if panels % model.cores == 0 or panels >= 4 * model.cores or (tiles < model.cores and panels > 1):
+        return "rows" if rows_first else "columns"
+    if tiles < model.cores:
+        return ""
+    return "depth" if again and tiles >= TILES_PER_WAIT * (model.cores - 1) else "rows"
