@@ -44,11 +44,12 @@ def save(path: str | os.PathLike[str], source: Function | Mapping[str, Parameter
         raise
 
 
-def load(path: str | os.PathLike[str], target: Function | Mapping[str, Parameter]) -> None:
+def load(path: str | os.PathLike[str], target: Function | Mapping[str, Parameter], *, ignore_extra: bool = False) -> None:
     """Copy values saved by :func:`save` into the parameters of the same names.
 
     Names, shapes and dtypes must all be the same; otherwise :class:`InputValueError` lists every difference, and
-    nothing has changed.
+    nothing has changed. With ``ignore_extra`` the file may have more than ``target`` has: what a train step saved
+    goes into a function that predicts.
     """
     file, parameters = _format(path), _parameters(target)
     data = file.read_bytes()
@@ -59,13 +60,15 @@ def load(path: str | os.PathLike[str], target: Function | Mapping[str, Parameter
     except Exception as error:
         raise InputValueError(f"{file} is damaged or no {file.suffix} file of parameters: {error}") from error
     wrong = [f"{name!r} is not in the file" for name in parameters if name not in arrays]
-    wrong += [f"{name!r} is in the file only" for name in arrays if name not in parameters]
+    extra = [] if ignore_extra else [name for name in arrays if name not in parameters]
+    wrong += [f"{name!r} is in the file only" for name in extra]
     for name, parameter in parameters.items():
         array = arrays.get(name)
         if array is not None and (array.shape != parameter.shape or array.dtype != parameter.value.dtype):
             wrong.append(f"{name!r} is {array.dtype}{list(array.shape)} in the file, {parameter.type} here")
     if wrong:
-        raise InputValueError(f"{file} does not fit; nothing was loaded:\n  " + "\n  ".join(wrong))
+        hint = "\nload(..., ignore_extra=True) passes over what is in the file only" if extra else ""
+        raise InputValueError(f"{file} does not fit; nothing was loaded:\n  " + "\n  ".join(wrong) + hint)
     with guarded(list(parameters.values())):
         for name, parameter in parameters.items():
             parameter.value[...] = arrays[name]

@@ -11,7 +11,7 @@ import graphc as gx
 from graphc.evaluate import evaluate
 from graphc.ir import REGISTRY
 from graphc.ops.pointwise import Pointwise
-from graphc.types import GradientError
+from graphc.types import GradientError, GraphError
 
 DIFFERENTIABLE = [
     op for op in REGISTRY.values() if isinstance(op, Pointwise) and op.takes in ("float", "number", "select")
@@ -206,6 +206,11 @@ def test_what_has_no_gradient(what):
     output = {"vector": x, "int": gx.argmax(x), "not a node": 3.0}[what]
     with pytest.raises(GradientError, match="grad"):
         gx.grad(output, x)
+
+
+def test_stop_gradient_takes_a_node():
+    with pytest.raises(GraphError, match=r"takes a node, got \[1\]"):
+        gx.stop_gradient([1])
 
 
 def test_gradient_with_respect_to_an_intermediate():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir import NO_GRADIENT, OPERATORS, Array, Constant, Node, Op, make, register
-from graphc.types import BOOL, INT32, DType, DTypeError, ShapeError, TensorType
+from graphc.types import BOOL, INT32, DType, DTypeError, GraphError, ShapeError, TensorType
 
 __all__ = [
     "CONTRACT",
@@ -331,4 +331,6 @@ STOP = register(Op("stop_gradient", lambda x: x, lambda x, *, type: x, lambda g,
 
 def stop_gradient(x: Node) -> Node:
     """``x`` itself, seen as a constant by the gradient."""
+    if not isinstance(x, Node):
+        raise GraphError(f"stop_gradient takes a node, got {x!r}; a number has no gradient as it is")
     return x if not x.dtype.is_float else make(STOP, x)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from graphc.ir import Node, make, rebuild, toposort
+from graphc.ops.pointwise import as_node
 from graphc.ops.structural import input_, permute, zeros_like
 from graphc.passes.grad import grad, vjp
 from graphc.passes.units import at_units
@@ -34,9 +35,8 @@ def jvp(output: Node | Sequence[Node], wrt: Node | Sequence[Node], tangent: Any)
     >>> gx.evaluate(gx.jvp(x * x, x, [1.0, 10.0]), {"x": [3.0, 4.0]}).tolist()
     [6.0, 80.0]
     """
-    outputs, targets, tangents = _listed(output), _listed(wrt), [tangent] if isinstance(wrt, Node) else list(tangent)
-    if len(targets) != len(tangents):
-        raise GradientError(f"{len(targets)} nodes need as many tangents, got {len(tangents)}")
+    outputs, targets = _listed(output), _listed(wrt)
+    tangents = _vectors(wrt, tangent, "tangent")
     dummies = [_placeholder(f"cotangent {number}", node) for number, node in enumerate(outputs)]
     pushed = _without(vjp(vjp(outputs, targets, dummies), dummies, tangents), dummies)
     return pushed[0] if isinstance(output, Node) else pushed
@@ -51,9 +51,8 @@ def hvp(output: Node, wrt: Node | Sequence[Node], vector: Any) -> Node | list[No
 
     It costs a few times the gradient; the Hessian itself is never formed.
     """
-    vectors = [vector] if isinstance(wrt, Node) else list(vector)
     # The Hessian is symmetric: its transpose from the left is itself from the right.
-    products = vjp(grad(output, _listed(wrt)), _listed(wrt), vectors)
+    products = vjp(grad(output, _listed(wrt)), _listed(wrt), _vectors(wrt, vector, "vector"))
     return products[0] if isinstance(wrt, Node) else products
 
 
@@ -109,17 +108,27 @@ def hessian(output: Node, wrt: Node | Sequence[Node]) -> Node | list[list[Node]]
 
 # --- what the above share -----------------------------------------------------------------------------------
 def _listed(nodes: Node | Sequence[Node]) -> list[Node]:
-    if isinstance(nodes, Node):
-        return [nodes]
-    if not isinstance(nodes, Sequence):
-        raise GradientError(f"cannot differentiate {nodes!r}: not a float node")
-    return list(nodes)
+    listed = list(nodes) if isinstance(nodes, Sequence) else [nodes]
+    for node in listed:
+        if not isinstance(node, Node):
+            raise GradientError(f"cannot differentiate {node!r}: not a float node")
+    return listed
+
+
+def _vectors(wrt: Node | Sequence[Node], given: Any, what: str) -> list[Node]:
+    """One for each of the nodes, of its shape and dtype."""
+    targets, values = _listed(wrt), [given] if isinstance(wrt, Node) else list(given)
+    if len(targets) != len(values):
+        raise GradientError(f"{len(targets)} nodes need as many {what}s, got {len(values)}")
+    nodes = [as_node(value, target.dtype) for target, value in zip(targets, values, strict=True)]
+    for target, node in zip(targets, nodes, strict=True):
+        if node.shape != target.shape:
+            raise GradientError(f"the {what} for {target!r} has shape {node.shape}, expected {target.shape}")
+    return nodes
 
 
 def _placeholder(name: str, node: Node) -> Node:
     """An input of the type of ``node`` that no graph of a user's has; it never remains in a result."""
-    if not isinstance(node, Node):
-        raise GradientError(f"cannot differentiate {node!r}: not a float node")
     return input_(f"\0{name}", TensorType(node.shape, node.dtype))
 
 

@@ -52,6 +52,8 @@ def vjp(output: Node | Sequence[Node], wrt: Node | Sequence[Node], cotangent: An
     For a list of outputs and a list of as many cotangents, the sum of these products, by one walk. Raises
     :class:`GradientError` as :func:`grad`, and for a cotangent of another shape.
     """
+    if not isinstance(wrt, Node | Sequence):
+        raise GradientError(f"cannot differentiate with respect to {wrt!r}: not a float node")
     result, _ = _vjp(output, [wrt] if isinstance(wrt, Node) else list(wrt), cotangent)
     return result[0] if isinstance(wrt, Node) else result
 
