@@ -22,7 +22,7 @@ import numpy as np
 
 import graphc as gx
 from benchmarks.report import pretty, show
-from graphc import emit, pipeline, toolchain
+from graphc import memory, pipeline, toolchain
 from graphc.compile import freeze, write_c
 from graphc.ir import toposort
 from graphc.passes.grad import grad_with_trail
@@ -106,8 +106,8 @@ def arena_growth(shapes: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
     rows = []
     for count, width, batch in shapes:
         seen: list[Span] = []
-        plan = emit.plan
-        with mock.patch.object(emit, "plan", lambda spans, p=plan, s=seen: (s.extend(spans), p(s))[1]):
+        plan = memory.plan
+        with mock.patch.object(memory, "plan", lambda spans, p=plan, s=seen: (s.extend(spans), p(s))[1]):
             emitted = write_c(step_graph(count, width, batch), compiler, target)
         ends = range(max((span.last for span in seen), default=0) + 1)
         alive = max(sum(span.nbytes for span in seen if span.first <= k <= span.last) for k in ends)

@@ -10,16 +10,24 @@ import re
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 from graphc import vecmath
 from graphc.alike import first_alike
-from graphc.contract import Cut, contraction, cut, shares_columns
+from graphc.contract import (
+    Contraction,
+    Cut,
+    contraction,
+    cut,
+    micro_kernels,
+    transposed_dtypes,
+    upright_dtypes,
+)
 from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
+from graphc.memory import arena, on_stack, own, part_of_workspace, rounds_kept
 from graphc.ops.linalg import PANEL
-from graphc.plan import Plan, Span, aligned, plan
+from graphc.plan import aligned
 from graphc.program import KernelReport
 from graphc.render import environment
 from graphc.schedule import tiling
@@ -36,6 +44,7 @@ from graphc.schedule.kernels import (
 from graphc.schedule.schedule import stores_of
 from graphc.schedule.work import flops, moved
 from graphc.spell import (
+    VECTOR_PREFIX,
     CNames,
     ScalarSpeller,
     comment,
@@ -48,22 +57,15 @@ from graphc.spell import (
 )
 from graphc.stages import StageView, fetch_ahead, stage_view
 from graphc.statements import StatementSpeller
+from graphc.threads import Threads
 from graphc.types import FLOAT32, FLOAT64, TensorType
 
 __all__ = ["Emitted", "emit"]
 
-# A row buffer up to this size lies on the stack, a larger one in the arena.
-STACK_BYTES = 2048
 # Rows up to this length are sorted by counting what comes before each element, longer ones by digits.
 SHORT_ROW = 64
 # What a kernel reads and writes comes from memory, not from the last cache, if it is so much.
 FAR_BYTES = 16 << 20
-# Loops shorter than this many elementary operations are never shared among threads.
-OPERATIONS_PER_THREAD = 400_000
-# The same where another kernel of the step has threads anyway, so that they are awake.
-OPERATIONS_PER_AWAKE_THREAD = 40_000
-# How many operations it takes a routine, at least, to bring an element from an operand to the result.
-MOVES_OF_A_ROUTINE = 16
 
 # What a kernel is passed: its declaration in C, and what the call gives for it.
 Passed = tuple[str, str]
@@ -145,7 +147,7 @@ class FunctionView:
     stages: list[StageView] = field(default_factory=list)
     finish: list[str] = field(default_factory=list)
     final: list[StageView] = field(default_factory=list)
-    contraction: tiling.Contraction | None = None
+    contraction: Contraction | None = None
     check: str = ""
     status: int = 0
     statement: str = ""
@@ -219,7 +221,10 @@ class _Emitter:
     # --- the whole file ------------------------------------------------------------------------------
     def emit(self) -> Emitted:
         kernels = self.schedule.kernels
-        self.plan = self.arena(kernels)
+        self.threads = Threads(kernels, self.types, self.model)
+        self.cuts = {n: self.cut(kernel) for n, kernel in enumerate(kernels) if isinstance(kernel, ContractKernel)}
+        outside = {*self.passed, *self.constants, *self.schedule.aliases}
+        self.plan = arena(kernels, self.types, outside, self.threads, {n: tiling for n, (_, _, tiling) in self.cuts.items()})
         self.in_arena: dict[str, None] = {}
         self.checks: list[tuple[str, int, int]] = []
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
@@ -238,7 +243,7 @@ class _Emitter:
             "kernels": written,
             "functions": functions,
             "contractions": contractions,
-            "micro_kernels": tiling.micro_kernels(contractions),
+            "micro_kernels": micro_kernels(contractions),
             **self.vectors(contractions, used, helpers),
             "math_used": vector,
             "math_files": vecmath.files(vector),
@@ -286,21 +291,21 @@ class _Emitter:
                 texts[place] = f"{about}\n   Called {calls} times; the names are those of the first. */\nGX_APART {code.lstrip()}"
         return [texts[place] for place in dict.fromkeys(places)]
 
-    def vectors(self, contractions: Sequence[tiling.Contraction], used: set[str], helpers: str) -> dict[str, Any]:
+    def vectors(self, contractions: Sequence[Contraction], used: set[str], helpers: str) -> dict[str, Any]:
         """What the prelude of vectors needs to have: dtypes, by what is done with them."""
         row_dots, column_dots, row_sums = (
-            [d for d, prefix in tiling.PREFIX.items() if any(f"{prefix}_{name}" in used for name in names)]
+            [d for d, prefix in VECTOR_PREFIX.items() if any(f"{prefix}_{name}" in used for name in names)]
             for names in (["row_dots"], ["column_dots"], ["row_sums", "row_dots"])
         )
         needed = {*row_sums, *column_dots, *(c.dtype for c in contractions)}
         return {
-            "vector_dtypes": [str(d) for d, prefix in tiling.PREFIX.items() if d in needed or f"{prefix}x" in helpers],
+            "vector_dtypes": [str(d) for d, prefix in VECTOR_PREFIX.items() if d in needed or f"{prefix}x" in helpers],
             "row_sums": row_sums,
             "row_dots": row_dots,
             "column_dots": column_dots,
             "vector_bytes": self.model.vector_bytes,
-            "transposed": tiling.transposed_dtypes(contractions),
-            "upright": tiling.upright_dtypes(contractions),
+            "transposed": transposed_dtypes(contractions),
+            "upright": upright_dtypes(contractions),
         }
 
     def field(self, name: str, written: bool) -> dict[str, Any]:
@@ -319,42 +324,6 @@ class _Emitter:
         return {"name": self.names[name], "ctype": type.dtype.ctype, "values": values, "size": type.size}
 
     # --- memory ----------------------------------------------------------------------------------------
-    def arena(self, kernels: Sequence[Kernel]) -> Plan:
-        """Intermediates by liveness; row buffers and packing space for one kernel each."""
-        outside = {*self.passed, *self.constants, *self.schedule.aliases}
-        life: dict[str, list[int]] = {}
-        spans: list[Span] = []
-        self.cuts: dict[int, Cut] = {}
-        self.awake = any(self.wakes_threads(kernel) for kernel in kernels)
-        self.by_columns = {k.right.scalar.tensor for k in kernels if isinstance(k, ContractKernel) and shares_columns(k)}
-        for number, kernel in enumerate(kernels):
-            for name in (*reads_of(kernel), *stores_of(kernel)):
-                if name in self.types and name not in outside:
-                    life.setdefault(name, []).append(number)
-            if isinstance(kernel, LoopKernel):
-                for name, type in (*kernel.buffers.items(), *kernel.results.items()):
-                    if type.nbytes > STACK_BYTES:
-                        rounds = (kernel.strip or 1) if name in kernel.buffers else 1
-                        copies = self.model.cores if name in kernel.buffers and self.pays(kernel) else 1
-                        nbytes = aligned(type.nbytes * rounds) * copies
-                        spans.append(Span(f"{number}:{name}", nbytes, number, number))
-                if self.pays(kernel):
-                    for a in kernel.accumulators:
-                        blocks = -(-kernel.outer[0][1] // a.block) * max(a.size, 1) * a.dtype.itemsize
-                        spans.append(Span(f"{number}:{a.name}_blocks", blocks, number, number))
-            elif isinstance(kernel, ContractKernel):
-                by_columns = kernel.left.scalar.tensor in self.by_columns
-                self.cuts[number] = cut(
-                    kernel, self.speller(kernel), self.model, awake=self.awake, by_columns=by_columns
-                )
-                spans.append(Span(f"{number}:workspace", self.cuts[number][2].workspace_bytes, number, number))
-            elif isinstance(kernel, CallKernel):
-                room = self.room(kernel) * self.parts(kernel)
-                spans.append(Span(f"{number}:workspace", room, number, number))
-        # An empty tensor has a place too.
-        spans += [Span(name, max(self.types[name].nbytes, 1), min(at), max(at)) for name, at in life.items()]
-        return plan(spans)
-
     def place(self, name: str) -> str:
         """The C expression for a tensor's memory, inside of the main function."""
         if name in self.constants:
@@ -397,7 +366,7 @@ class _Emitter:
         elif isinstance(kernel, CallKernel):
             if kernel.workspace:
                 passed.append(self.workspace(number))
-            view.statement, view.parts, view.items = self.call(kernel), self.parts(kernel), kernel.items
+            view.statement, view.parts, view.items = self.call(kernel), self.threads.parts(kernel), kernel.items
             view.threaded = view.parts > 1
             if view.threaded:
                 passed.append(THREADS)
@@ -422,11 +391,11 @@ class _Emitter:
 
     def workspace(self, number: int) -> Passed:
         """The workspace of a kernel, as it is passed."""
-        return "void *restrict workspace", f"arena + {self.plan.offsets[f'{number}:workspace']}"
+        return "void *restrict workspace", f"arena + {self.plan.offsets[own(number, 'workspace')]}"
 
-    def scratch(self, number: int, span: str, ctype: str, array: str) -> Passed:
+    def scratch(self, number: int, name: str, ctype: str, array: str) -> Passed:
         """An array that a kernel has in the arena, as it is passed."""
-        return f"{ctype} *restrict {array}", f"({ctype} *)(arena + {self.plan.offsets[f'{number}:{span}']})"
+        return f"{ctype} *restrict {array}", f"({ctype} *)(arena + {self.plan.offsets[own(number, name)]})"
 
     def about(self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str]) -> list[str]:
         """The comment of a kernel: why it is one, the shapes of what it reads and writes, and its formulas."""
@@ -451,7 +420,7 @@ class _Emitter:
         types = ChainMap(kernel.results, kernel.buffers, self.types)
         speller = ScalarSpeller(names, types, by_value=self.by_value(kernel))
         spell = StatementSpeller(speller)
-        view.threaded = self.pays(kernel)
+        view.threaded = self.threads.share_rounds(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
         place = ""  # of a round in its strip
@@ -493,67 +462,37 @@ class _Emitter:
         names = speller.names
         for name, type in (*kernel.buffers.items(), *kernel.results.items()):
             array = names.known[name] = names.fresh("row_" + name if name in self.names.known else name)
-            size, rounds = max(type.size, 1), (kernel.strip or 1) if name in kernel.buffers else 1
+            size, rounds = max(type.size, 1), rounds_kept(kernel, name)
             if rounds > 1:
                 speller.rows[name] = f"{enclosed(place)} * {size} + " if size > 1 else f"{place} + "
             if view.threaded and view.block and name.endswith("_part") and name in kernel.results:
                 continue
-            if type.nbytes > STACK_BYTES and view.threaded and name in kernel.buffers:
+            if not on_stack(type) and view.threaded and name in kernel.buffers:
                 space, elements = names.fresh(f"{name}_space"), aligned(type.nbytes * rounds) // type.dtype.itemsize
                 passed.append(self.scratch(number, name, type.dtype.ctype, space))
                 view.private.append(f"{type.dtype.ctype} *const {array} = {space} + part * {elements};")
                 view.most_parts = self.model.cores
-            elif type.nbytes > STACK_BYTES:
+            elif not on_stack(type):
                 passed.append(self.scratch(number, name, type.dtype.ctype, array))
             else:
                 lines = view.private if name in kernel.buffers else view.declarations
                 extent = f"{rounds} * {size}" if rounds > 1 < size else size * rounds
                 lines.append(f"{type.dtype.ctype} {array}[{extent}];")
 
-    def pays(self, kernel: LoopKernel) -> bool:
-        """Whether threads share the rounds: there are many, they do enough, and what they leave can be kept apart."""
-        if self.model.cores < 2 or not kernel.outer:
-            return False
-        extent = kernel.outer[0][1]
-        if kernel.accumulators and (
-            not all(a.block for a in kernel.accumulators) or extent < 4 * kernel.accumulators[0].block
-        ):
-            return False
-        least = OPERATIONS_PER_AWAKE_THREAD if self.awake else OPERATIONS_PER_THREAD
-        return self.operations(kernel) > 2 * least and extent >= 2 * self.model.cores
-
-    def operations(self, kernel: LoopKernel | CallKernel) -> int:
-        """What a kernel takes, in elementary operations or elements moved; a routine moves an element time and again."""
-        elements = sum(self.types[name].size for name in (*reads_of(kernel), *stores_of(kernel)) if name in self.types)
-        return max(flops(kernel), elements * (MOVES_OF_A_ROUTINE if isinstance(kernel, CallKernel) else 1))
-
-    def parts(self, kernel: CallKernel) -> int:
-        """Into how many parts the items of a routine may be shared among threads."""
-        least = OPERATIONS_PER_AWAKE_THREAD if self.awake else OPERATIONS_PER_THREAD
-        pays = kernel.items >= 2 * self.model.cores and self.operations(kernel) > 2 * least
-        return self.model.cores if pays else 1
-
-    @staticmethod
-    def room(kernel: CallKernel) -> int:
-        """The bytes of the workspace of one part."""
-        return aligned(kernel.workspace)
-
     def call(self, kernel: CallKernel) -> str:
         """The call of a routine: for all items, or for those from ``first`` to ``last`` of a part."""
-        whole = self.parts(kernel) == 1
+        whole = self.threads.parts(kernel) == 1
         arrays = [
             self.names[name] + ("" if whole else f" + first * {self.types[name].size // kernel.items}")
             for name in (*kernel.operands, kernel.result)
         ]
-        workspace = "workspace" if whole else f"(char *)workspace + part * {self.room(kernel)}"
+        workspace = "workspace" if whole else f"(char *)workspace + part * {part_of_workspace(kernel)}"
         count = str(kernel.items) if whole else "last - first"
         return kernel.call.format(*arrays[:-1], y=arrays[-1], n=count, w=workspace) + ";"
 
-    def wakes_threads(self, kernel: Kernel) -> bool:
-        """Whether a kernel alone is worth waking threads for."""
-        if isinstance(kernel, ContractKernel):
-            return tiling.wakes_threads(kernel.m, kernel.n, kernel.k, prod(kernel.batch), self.model)
-        return isinstance(kernel, LoopKernel | CallKernel) and self.operations(kernel) > 2 * OPERATIONS_PER_THREAD
+    def cut(self, kernel: ContractKernel) -> Cut:
+        by_columns = kernel.left.scalar.tensor in self.threads.by_columns
+        return cut(kernel, self.speller(kernel), self.model, awake=self.threads.awake, by_columns=by_columns)
 
     def contraction(self, number: int, kernel: ContractKernel, view: FunctionView, passed: list[Passed]) -> None:
         chosen = self.cuts[number][2]

@@ -13,14 +13,16 @@ from graphc.ir import REGISTRY
 from graphc.lower.equations import axis_name
 from graphc.lower.index import Divide, Index, Modulo, Pick, Var, flatten
 from graphc.ops.pointwise import Pointwise
-from graphc.schedule import tiling
 from graphc.schedule.kernels import Let, Scalar
-from graphc.types import BOOL, FLOAT32, INT64, DType, ShapeError, TensorType
+from graphc.types import BOOL, FLOAT32, FLOAT64, INT64, DType, ShapeError, TensorType
 
 __all__ = [
-    "CNames", "ScalarSpeller", "Speller", "batch_name", "comment", "comments", "counted",
+    "VECTOR_PREFIX", "CNames", "ScalarSpeller", "Speller", "batch_name", "comment", "comments", "counted",
     "enclosed", "function_name", "identifier", "literal", "local_ctype", "spread",
 ]  # fmt: skip
+
+VECTOR_PREFIX = {FLOAT32: "gx_f32", FLOAT64: "gx_f64"}
+"""With what the names of vector types and their functions begin."""
 
 # An int reaches this far, and a block further.
 LARGEST = 2**31 - 2**16
@@ -40,6 +42,9 @@ linux unix i386 float_t double_t wchar_t char8_t char16_t char32_t""".split()
 _OURS = """args now arena threads strides steps done status lane workspace sqrt sqrtf fabs fabsf memcpy memset first last
 parts part ok
 floor floorf ceil ceilf trunc truncf rint rintf fmod fmodf copysign copysignf""".split()
+# What templates/contract.c.j2 declares, beside what it is given.
+_OF_CONTRACTIONS = """i j k i0 j0 k0 e i_block j_block k_block i_end j_first j_end j_last k_last first end item part parts
+space mine panel packed_a rows_of_a block sums tile turned r row rows columns depth reached ready""".split()
 # What the headers of the C library declare to a program that asks for no standard, POSIX included: good names for variables,
 # but not for a function. Those of <math.h> come in three precisions.
 _LIBRARY = frozenset(
@@ -109,7 +114,7 @@ def batch_name(axis: int) -> str:
 
 
 _RESERVED = frozenset(
-    (*_KEYWORDS, *_OURS, *tiling.LOCAL_NAMES, *map(axis_name, range(40)), *(batch_name(n) for n in range(10)))
+    (*_KEYWORDS, *_OURS, *_OF_CONTRACTIONS, *map(axis_name, range(40)), *(batch_name(n) for n in range(10)))
 )
 _RESERVED_FORMS = re.compile(
     r"gx_|GX_|__|_[A-Z]|(U?INT|SIZE|PTRDIFF|FLT|DBL|FP|MATH|M)\w*_|(u?int\w*|size|ptrdiff|max_align)_t$"

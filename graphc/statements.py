@@ -11,9 +11,8 @@ from dataclasses import replace
 
 from graphc.lower.equations import axis_name
 from graphc.lower.index import Index
-from graphc.schedule import tiling
 from graphc.schedule.kernels import Accumulate, Accumulator, Let, Line, LoopKernel, Scalar, Stage, Store
-from graphc.spell import ScalarSpeller, enclosed, literal
+from graphc.spell import VECTOR_PREFIX, ScalarSpeller, enclosed, literal
 from graphc.types import FLOAT32, INT64, DType
 
 __all__ = ["StatementSpeller"]
@@ -77,7 +76,7 @@ class StatementSpeller:
     def row_sums(self, a: Accumulator) -> str:
         """The sums of all rounds of a strip; the template knows how many."""
         sums = self.speller.handed[a.name].partition("[")[0]
-        return f"{tiling.PREFIX[a.dtype]}_row_sums({self.local(a, '_rows')}, COUNT, {a.lanes}, {sums});"
+        return f"{VECTOR_PREFIX[a.dtype]}_row_sums({self.local(a, '_rows')}, COUNT, {a.lanes}, {sums});"
 
     def dot(self, line: Accumulate, matrix: Scalar, vector: Scalar, kernel: LoopKernel, stage: Stage) -> str:
         """The products of a strip's rows, or columns, of ``matrix`` with ``vector``; empty unless both lie plainly in memory."""
@@ -93,7 +92,7 @@ class StatementSpeller:
             once = self.lies_at(vector, Index.of(along, columns), a.dtype)
             name, given = "row_dots", self.speller.names[vector.tensor] if once else ""
             result = self.speller.handed[a.name].partition("[")[0]
-        helper = f"{tiling.PREFIX[a.dtype]}_{name}"
+        helper = f"{VECTOR_PREFIX[a.dtype]}_{name}"
         first = self.speller.names[matrix.tensor] + begin
         return f"{helper}({first}, {stride}, {given}, COUNT, {columns}, {result});" if given else ""
 

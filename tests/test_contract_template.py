@@ -17,16 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from graphc.contract import Contraction, micro_kernels, transposed_dtypes, upright_dtypes
 from graphc.render import environment
-from graphc.schedule.tiling import (
-    Contraction,
-    Operand,
-    TargetModel,
-    choose_tiling,
-    micro_kernels,
-    transposed_dtypes,
-    upright_dtypes,
-)
+from graphc.schedule.tiling import Operand, TargetModel, choose_tiling
 from graphc.types import FLOAT32, FLOAT64, DType
 
 FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off"]

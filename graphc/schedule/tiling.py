@@ -8,37 +8,13 @@ The chosen numbers change the speed and never the result: every sum is taken in 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from graphc.types import FLOAT32, FLOAT64, DType
+from graphc.types import DType
 
-__all__ = [
-    "LOCAL_NAMES",
-    "Contraction",
-    "MicroKernel",
-    "Operand",
-    "TargetModel",
-    "Tiling",
-    "choose_tiling",
-    "micro_kernels",
-    "transposed_dtypes",
-    "upright_dtypes",
-    "wakes_threads",
-]
-
-PREFIX = {FLOAT32: "gx_f32", FLOAT64: "gx_f64"}
-"""With what the names of vector types and their functions begin."""
-
-# fmt: off
-LOCAL_NAMES = frozenset((
-    "i", "j", "k", "i0", "j0", "k0", "e", "i_block", "j_block", "k_block", "i_end", "j_first", "j_end", "j_last",
-    "k_last", "first", "end", "item", "part", "parts", "space", "mine", "panel", "packed_a", "rows_of_a",
-    "block", "sums", "tile", "turned", "r", "row", "rows", "columns", "depth", "reached", "ready",
-))
-# fmt: on
-"""Names the emitted function declares. Operands, epilogues and parameters must not use them for anything else."""
+__all__ = ["Operand", "TargetModel", "Tiling", "choose_tiling", "wakes_threads"]
 
 # What a first-level TLB reaches: 64 pages. A tile that walks down a longer column misses it at every step.
 TLB_BYTES = 64 * 4096
@@ -172,144 +148,6 @@ class Tiling:
     def part_space(self) -> str:
         """The C name of the workspace of the running part."""
         return "mine" if self.parallel else "space"
-
-
-@dataclass(frozen=True)
-class MicroKernel:
-    """One register tile to emit; contractions of one file share equal ones."""
-
-    dtype: DType
-    rows: int
-    vectors: int
-    lanes: int
-    unit_rows: bool  # rows of A side by side in memory
-    masked: bool  # the last vector of B is partial
-    resume: bool  # starts from the sums in the tile, not from zero
-    ahead: int  # the next panel of B, so many elements on, is fetched meanwhile
-    upright: int = 0  # so many columns, each of them a vector of all rows
-    crowded: bool = False  # the rows of A push each other out of the cache
-
-    @property
-    def ctype(self) -> str:
-        return self.dtype.ctype
-
-    @property
-    def prefix(self) -> str:
-        return PREFIX[self.dtype]
-
-    @property
-    def name(self) -> str:
-        if self.upright:
-            variants = "_crowded" * self.crowded + "_resume" * self.resume
-            return f"{self.prefix}_tile_{self.rows}x{self.upright}_upright{variants}"
-        variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
-        variants += "_ahead" * bool(self.ahead)
-        return f"{self.prefix}_tile_{self.rows}x{self.vectors * self.lanes}{variants}"
-
-
-@dataclass(frozen=True)
-class Contraction:
-    """All that `contract.c.j2` needs to spell one C function."""
-
-    name: str
-    comment: str
-    parameters: str  # the C parameter list
-    dtype: DType
-    m: int
-    n: int
-    k: int
-    batch: tuple[tuple[str, int], ...]  # (variable, extent), outermost first
-    a: Operand
-    b: Operand
-    value: str  # what the epilogue calls the finished sum
-    epilogue: tuple[str, ...]
-    tiling: Tiling
-    workspace: str = ""  # C expression: 64-byte aligned, tiling.workspace_bytes long
-    threads: str = "1"  # C expression: how many threads may run, at least 1
-    flipped: bool = False  # the epilogue stores neighbours along i
-    seen: str = ""  # C condition: the epilogue takes any sum of the tile at i0, j0; empty: it always does
-    fetched: tuple[str, ...] = ()  # elements in row i, column j0, from which the epilogue reads or writes a row
-
-    @property
-    def ctype(self) -> str:
-        return self.dtype.ctype
-
-    @property
-    def prefix(self) -> str:
-        return PREFIX[self.dtype]
-
-    @property
-    def batch_count(self) -> int:
-        return prod(extent for _, extent in self.batch)
-
-    @property
-    def batch_strides(self) -> list[tuple[str, int, int]]:
-        """(variable, extent, how many items one step of it spans)."""
-        extents = [extent for _, extent in self.batch]
-        return [(name, extent, prod(extents[d + 1 :])) for d, (name, extent) in enumerate(self.batch)]
-
-    @property
-    def turns_tiles(self) -> bool:
-        """A tile is transposed before an epilogue that stores along its columns."""
-        return self.flipped and self.tiling.lanes > 1 and not (self.tiling.plain or self.tiling.resumes)
-
-    @property
-    def turned_rows(self) -> int:
-        """The rows of a tile in whole vectors."""
-        return -(-self.tiling.mr // self.tiling.lanes) * self.tiling.lanes
-
-    @property
-    def uneven_columns(self) -> bool:
-        """The last of several column panels is narrower."""
-        return self.tiling.panels > 1 and self.n % self.tiling.width != 0
-
-    @property
-    def tile_cases(self) -> list[tuple[MicroKernel, str]]:
-        """The register tiles this contraction calls, each with the C condition that selects it."""
-        t = self.tiling
-        if t.plain:
-            return []
-        unit_rows = t.a_row == 1
-        full_rows, rest_rows = divmod(self.m, t.mr)
-        full_columns, rest_columns = divmod(self.n, t.width)
-        cases = []
-        for rows, row_test in ((t.mr, bool(full_rows)), (rest_rows, bool(rest_rows))):
-            for columns, column_test in ((t.width, bool(full_columns)), (rest_columns, bool(rest_columns))):
-                if not (row_test and column_test):
-                    continue
-                vectors = -(-columns // t.lanes)
-                masked = bool(columns % t.lanes) and not t.pack_b
-                if t.upright and rows == t.mr:
-                    kernel = MicroKernel(
-                        self.dtype, rows, vectors, t.lanes, False, False, t.resumes, 0, upright=columns, crowded=t.crowded
-                    )
-                else:
-                    kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.resumes, t.ahead)
-                tests = [f"rows == {rows}"] * bool(full_rows and rest_rows)
-                tests += [f"columns == {columns}"] * bool(full_columns and rest_columns)
-                cases.append((kernel, " && ".join(tests)))
-        last = len(cases) - 1
-        return [
-            (kernel, "" if last == 0 else ("else " if c else "") + (f"if ({test}) " if c < last else ""))
-            for c, (kernel, test) in enumerate(cases)
-        ]
-
-
-def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
-    """The register tiles that a file needs, each once, in the order of first use."""
-    return list(dict.fromkeys(kernel for c in contractions for kernel, _ in c.tile_cases))
-
-
-def transposed_dtypes(contractions: Iterable[Contraction]) -> list[DType]:
-    """The dtypes for which a file needs the block transpose of the vector prelude."""
-    return list(
-        dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b or c.tiling.upright or c.turns_tiles)
-    )
-
-
-def upright_dtypes(contractions: Iterable[Contraction]) -> list[DType]:
-    """The dtypes of which a file has upright tiles."""
-    return list(dict.fromkeys(c.dtype for c in contractions if c.tiling.upright))
 
 
 def choose_tiling(
