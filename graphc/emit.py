@@ -419,47 +419,45 @@ class _Emitter:
         names.known = ChainMap({}, self.names.known)  # its own arrays, then those of all kernels
         types = ChainMap(kernel.results, kernel.buffers, self.types)
         speller = ScalarSpeller(names, types, by_value=self.by_value(kernel))
-        spell = StatementSpeller(speller)
         view.threaded = self.threads.share_rounds(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
-        place = ""  # of a round in its strip
         if view.strip:
             name, extent = view.loops[0]
-            spell.lane = place = name if kernel.strip == extent else f"{name} - {name}_0"
+            speller.place = name if kernel.strip == extent else f"{name} - {name}_0"
         if view.threaded:
             passed.append(THREADS)
-        self.arrays(number, kernel, view, speller, place, passed)
+        self.arrays(number, kernel, view, speller, passed)
         for name, dtype in kernel.handed.items():
-            array = speller.locals.fresh(name)
-            speller.handed[name] = f"{array}[{place}]"
+            array = speller.handed[name] = speller.locals.fresh(name)
             view.private.append(f"{local_ctype(dtype)} {array}[{kernel.strip}];")
-        if view.threaded and view.block:
-            spell.shared = "block"
-            for a in kernel.accumulators:
+        shared = view.threaded and view.block
+        spell = StatementSpeller(speller, lane=speller.place, shared="block" if shared else "")
+        for a in kernel.accumulators:
+            if shared:
                 passed.append(self.scratch(number, f"{a.name}_blocks", a.dtype.ctype, spell.local(a, "_blocks")))
-        for accumulator in kernel.accumulators:
-            view.declarations += spell.declare(accumulator)
-            view.opened += spell.open(accumulator)
-            view.closed += spell.close(accumulator)
-            if spell.shared:
-                view.gathered += spell.gather(accumulator)
+        for a in kernel.accumulators:
+            view.declarations += spell.declare(a)
+            view.opened += spell.open(a)
+            view.closed += spell.close(a)
+            if shared:
+                view.gathered += spell.gather(a)
         view.declarations += [spell.line(line) for line in kernel.before]
         view.stages = [stage_view(stage, spell, kernel, view.private) for stage in kernel.stages]
         if moved(kernel, self.types, self.schedule.aliases) >= FAR_BYTES:
             fetch_ahead(kernel, view.stages, speller, self.types, self.model.l2_bytes)
-        for accumulator in kernel.accumulators:
-            view.finish += spell.finish(accumulator)
-        spell.lane = ""
-        view.finish += [spell.line(line) for line in kernel.after]
-        view.final = [stage_view(stage, spell, kernel, view.private) for stage in kernel.final]
+        for a in kernel.accumulators:
+            view.finish += spell.finish(a)
+        after_all = StatementSpeller(speller)
+        view.finish += [after_all.line(line) for line in kernel.after]
+        view.final = [stage_view(stage, after_all, kernel, view.private) for stage in kernel.final]
         view.simd = bool(kernel.outer) and not kernel.accumulators and all(not stage.loops for stage in kernel.stages)
 
     def arrays(
-        self, number: int, kernel: LoopKernel, view: FunctionView, speller: ScalarSpeller, place: str, passed: list[Passed]
+        self, number: int, kernel: LoopKernel, view: FunctionView, speller: ScalarSpeller, passed: list[Passed]
     ) -> None:
         """Memory for buffers and arrays of running results: small ones on the stack, others in the arena."""
-        names = speller.names
+        names, place = speller.names, speller.place
         for name, type in (*kernel.buffers.items(), *kernel.results.items()):
             array = names.known[name] = names.fresh("row_" + name if name in self.names.known else name)
             size, rounds = max(type.size, 1), rounds_kept(kernel, name)

@@ -280,7 +280,8 @@ class ScalarSpeller(Speller):
     ) -> None:
         super().__init__(names, axes)
         self.shapes, self.by_value = shapes, by_value
-        self.handed: dict[str, str] = {}  # values with a place for each round of a strip
+        self.place = ""  # of a round in its strip
+        self.handed: dict[str, str] = {}  # values that a strip keeps for all of its rounds, and in which array
         self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
         self.locals = CNames(within=names)
 
@@ -301,7 +302,12 @@ class ScalarSpeller(Speller):
 
     def local(self, name: str) -> str:
         """A named value of the kernel."""
-        return self.handed.get(name) or self.locals[name]
+        return f"{self.handed[name]}[{self.place}]" if name in self.handed else self.locals[name]
+
+    def spelled(self, text: str, dtype: DType) -> Scalar:
+        """The scalar that is spelled like this."""
+        self.locals.known[text] = text
+        return Scalar("local", dtype, name=text)
 
     def expression(self, scalar: Scalar) -> str:
         """The C expression that computes a scalar."""

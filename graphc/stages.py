@@ -19,9 +19,9 @@ from graphc.lower.equations import axis_name
 from graphc.lower.index import Index
 from graphc.ops.pointwise import COSTLY, Pointwise
 from graphc.schedule.kernels import Accumulate, Accumulator, Line, LoopKernel, Scalar, Stage, Store, reached, roots_of
-from graphc.spell import LARGEST, ScalarSpeller
+from graphc.spell import LARGEST, VECTOR_PREFIX, ScalarSpeller
 from graphc.statements import StatementSpeller
-from graphc.types import TensorType
+from graphc.types import DType, TensorType
 
 __all__ = ["StageView", "fetch_ahead", "stage_view"]
 
@@ -79,18 +79,21 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     """A stage in C; what it needs for itself is declared in ``private``."""
     helpers = dots(stage, spell, kernel)
     columns = [] if helpers else added_columns(stage, kernel)
-    spell.some_columns = {a.name: spell.local(a, "_some") for a in columns}
-    spell.strip = stage.lanes > 1
-    spell.by_rows = {a.name for a in stage.accumulators if not helpers and added_by_rows(a, kernel, stage)}
-    spell.abreast = {a.name for a in stage.accumulators if abreast(stage, kernel)}
+    some = {a.name: spell.local(a, "_some") for a in columns}
+    rows = [a for a in stage.accumulators if not helpers and added_by_rows(a, kernel, stage)]
+    sought = stage.accumulators if abreast(stage, kernel) else ()
     inner = flat(stage, kernel)
     body: list[Line] = [*stage.body[:-1], inner or stage.body[-1]] if stage.body else []
     columns_read: list[tuple[str, str]] = []
-    if spell.abreast:
+    if sought:
         body = [collected(line, spell, kernel, columns_read) for line in body]
-    rows = [a for a in stage.accumulators if a.name in spell.by_rows]
     private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
-    shared, spell.shared = spell.shared, ""  # what a stage reduces is its round's own
+    spell = StatementSpeller(
+        spell.speller,
+        lane="lane" if stage.lanes > 1 else spell.lane,
+        kept={name: f"{array}[lane]" for name, array in some.items()} | {a.name: spell.speller.local(a.name) for a in sought},
+        by_rows=[a.name for a in rows],
+    )  # threads do not share its blocks: what a stage reduces is its round's own
     view = StageView(
         before=[spell.line(line) for line in stage.before],
         loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
@@ -104,18 +107,15 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
         body=[spell.line(line) for line in body],
         finish=[text for a in stage.accumulators for text in spell.finish(a)],
         after=[spell.line(line) for line in stage.after],
-        row_sums=[spell.row_sums(a) for a in rows],
+        row_sums=[row_sums(a, spell) for a in rows],
         dots=helpers,
-        abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in stage.accumulators if a.name in spell.abreast],
+        abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in sought],
         columns_read=columns_read,
+        columns=[{"ctype": a.dtype.ctype, "some": some[a.name], "all": spell.columns(a)} for a in columns],
         columns_at_once=COLUMN_BYTES // max((a.dtype.itemsize for a in columns), default=COLUMN_BYTES),
     )
-    view.columns = [
-        {"ctype": a.dtype.ctype, "some": spell.some_columns[a.name], "all": spell.columns(a)} for a in columns
-    ]
     if inner:
-        view.flat, view.flat_extent = spell.flat(stage.body[-1]), stage.loops[0][1]
-    spell.strip, spell.shared, spell.some_columns, spell.by_rows, spell.abreast = False, shared, {}, set(), set()
+        view.flat, view.flat_extent = of_each(stage.body[-1], spell.speller), stage.loops[0][1]
     return view
 
 
@@ -139,10 +139,9 @@ def collected(line: Line, spell: StatementSpeller, kernel: LoopKernel, found: li
     if stride is None or stride <= 3 or stride & (stride - 1) == 0:
         return line
     array = spell.speller.locals.fresh(f"{scalar.tensor}_column")
-    element = f"{array}[{spell.lane}]"
-    spell.speller.handed[element] = element
+    element = f"{array}[{spell.speller.place}]"
     found.append((f"{scalar.dtype.ctype} {array}[{kernel.strip}];", f"{element} = {spell.speller.expression(scalar)};"))
-    return replace(line, values=(Scalar("local", scalar.dtype, name=element),))
+    return replace(line, values=(spell.speller.spelled(element, scalar.dtype),))
 
 
 def flat(stage: Stage, kernel: LoopKernel) -> Store | None:
@@ -161,6 +160,14 @@ def flat(stage: Stage, kernel: LoopKernel) -> Store | None:
     return Store(last.tensor, last.index, scalar.args[0])
 
 
+def of_each(line: Line, speller: ScalarSpeller) -> str:
+    """The function that a line stores, of each element ``e`` of a buffer."""
+    assert isinstance(line, Store)
+    element = f"{speller.names[line.tensor]}[e]"
+    value = replace(line.scalar, args=(speller.spelled(element, line.scalar.args[0].dtype),))
+    return f"{element} = {speller.expression(value)};"
+
+
 def one_sum(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
     """Whether a stage of a strip leaves one sum a round, in lanes, to later stages; not where a round stores it."""
     plain = len(stage.loops) == stage.reduced and a.lanes > 1 and not (a.size or a.block or stage.after)
@@ -170,6 +177,12 @@ def one_sum(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
 def added_by_rows(a: Accumulator, kernel: LoopKernel, stage: Stage) -> bool:
     """Whether the lanes of the rounds of a strip are kept, and added up for all rounds together."""
     return one_sum(a, kernel, stage) and kernel.strip * a.lanes * a.dtype.itemsize <= ROWS_BYTES
+
+
+def row_sums(a: Accumulator, spell: StatementSpeller) -> str:
+    """The sums of all rounds of a strip; the template knows how many."""
+    helper, sums = f"{VECTOR_PREFIX[a.dtype]}_row_sums", spell.speller.handed[a.name]
+    return f"{helper}({spell.local(a, '_rows')}, COUNT, {a.lanes}, {sums});"
 
 
 def added_columns(stage: Stage, kernel: LoopKernel) -> list[Accumulator]:
@@ -197,10 +210,35 @@ def dots(stage: Stage, spell: StatementSpeller, kernel: LoopKernel) -> list[str]
         if not by_rows and line.into not in added_columns(stage, kernel):
             return []
         left, right = line.values
-        if not (text := spell.dot(line, left, right, kernel, stage) or spell.dot(line, right, left, kernel, stage)):
+        if not (text := dot(line, left, right, spell, kernel, stage) or dot(line, right, left, spell, kernel, stage)):
             return []
         lines.append(text)
     return lines
+
+
+def dot(line: Accumulate, matrix: Scalar, vector: Scalar, spell: StatementSpeller, kernel: LoopKernel, stage: Stage) -> str:
+    """The products of a strip's rows, or columns, of ``matrix`` with ``vector``; empty unless both lie plainly in memory."""
+    (rounds, extent), (along, columns), a = kernel.outer[0], stage.loops[0], line.into
+    stride = matrix.index.factor(rounds) or 0
+    rows = Index.of(rounds, extent) * stride + Index.of(along, columns)
+    speller = spell.speller
+    if not stride or vector.dtype is not a.dtype or not lies_at(matrix, rows, a.dtype, speller):
+        return ""
+    begin = "" if kernel.strip == extent else f" + {axis_name(rounds)}_0 * {stride}"
+    if a.size:
+        name, given, result = "column_dots", speller.handed.get(vector.name, ""), spell.columns(a)
+    else:
+        once = lies_at(vector, Index.of(along, columns), a.dtype, speller)
+        name, given, result = "row_dots", speller.names[vector.tensor] if once else "", speller.handed[a.name]
+    helper, first = f"{VECTOR_PREFIX[a.dtype]}_{name}", speller.names[matrix.tensor] + begin
+    return f"{helper}({first}, {stride}, {given}, COUNT, {columns}, {result});" if given else ""
+
+
+def lies_at(scalar: Scalar, index: Index, dtype: DType, speller: ScalarSpeller) -> bool:
+    """Whether a scalar is nothing but the element of a tensor at ``index``."""
+    elsewhere = {*speller.rows, *speller.by_value}
+    plain = scalar.op == "load" and scalar.dtype is dtype and not scalar.name and scalar.tensor not in elsewhere
+    return plain and scalar.index + index * -1 == Index()
 
 
 def fetch_ahead(

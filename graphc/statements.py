@@ -1,32 +1,31 @@
 """The statements of a kernel in C: values, running results and stores, in the expressions of ``spell.py``.
 
-What a running result needs (lanes, blocks that threads share, columns kept in registers) is spelled here, line by line;
-``emit.py`` says which of it applies to a stage, the templates where it stands.
+What a running result needs (lanes, blocks that threads share) is spelled here, line by line; ``stages.py`` says what a stage
+does in a form of its own, the templates where it all stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from graphc.lower.equations import axis_name
 from graphc.lower.index import Index
-from graphc.schedule.kernels import Accumulate, Accumulator, Let, Line, LoopKernel, Scalar, Stage, Store
-from graphc.spell import VECTOR_PREFIX, ScalarSpeller, enclosed, literal
-from graphc.types import FLOAT32, INT64, DType
+from graphc.schedule.kernels import Accumulate, Accumulator, Let, Line, Store
+from graphc.spell import ScalarSpeller, enclosed, literal
+from graphc.types import FLOAT32, INT64
 
 __all__ = ["StatementSpeller"]
 
 
+@dataclass(frozen=True)
 class StatementSpeller:
-    """C statements for the lines of a kernel. strip: whether they stand in a strip of lanes; lane: the lane of a
-    round, where that is plain; shared: the number of the block, where threads share the blocks."""
+    """C statements for the lines of a kernel, or of one of its stages, where that keeps running results in places of its own."""
 
-    def __init__(self, speller: ScalarSpeller) -> None:
-        self.speller, self.strip, self.lane, self.shared = speller, False, "", ""
-        self.some_columns: dict[str, str] = {}  # running results of columns that a stage keeps in registers
-        self.by_rows: set[str] = set()  # sums whose lanes are kept for all rounds of a strip
-        self.abreast: set[str] = set()  # results that all rounds of a strip look for side by side
+    speller: ScalarSpeller
+    lane: str = ""  # of the partial result that the next value goes to; empty: its index is that
+    shared: str = ""  # the number of the block, where threads share the blocks
+    kept: Mapping[str, str] = field(default_factory=dict)  # running results that are somewhere else, and where
+    by_rows: Collection[str] = ()  # sums whose lanes are kept for all rounds of a strip
 
     def local(self, a: Accumulator, suffix: str = "") -> str:
         return self.speller.locals[a.name + suffix]
@@ -61,46 +60,9 @@ class StatementSpeller:
         array = self.local(a, "_lanes")
         every = f"for (int lane = 0; lane < {a.lanes}; ++lane) {array}[lane] = {self.start(a)};"
         if a.name in self.by_rows:
-            place = enclosed(self.speller.handed[a.name].partition("[")[2][:-1])
-            return [f"{a.dtype.ctype} *const {array} = {self.local(a, '_rows')} + {place} * {a.lanes};", every]
+            row = f"{self.local(a, '_rows')} + {enclosed(self.speller.place)} * {a.lanes}"
+            return [f"{a.dtype.ctype} *const {array} = {row};", every]
         return [f"{a.dtype.ctype} {array}[{a.lanes}];", every]
-
-    def flat(self, line: Line) -> str:
-        """The function that a line stores, of each element ``e`` of a buffer."""
-        assert isinstance(line, Store)
-        element = f"{self.speller.names[line.tensor]}[e]"
-        self.speller.handed[element] = element
-        value = replace(line.scalar, args=(Scalar("local", line.scalar.args[0].dtype, name=element),))
-        return f"{element} = {self.speller.expression(value)};"
-
-    def row_sums(self, a: Accumulator) -> str:
-        """The sums of all rounds of a strip; the template knows how many."""
-        sums = self.speller.handed[a.name].partition("[")[0]
-        return f"{VECTOR_PREFIX[a.dtype]}_row_sums({self.local(a, '_rows')}, COUNT, {a.lanes}, {sums});"
-
-    def dot(self, line: Accumulate, matrix: Scalar, vector: Scalar, kernel: LoopKernel, stage: Stage) -> str:
-        """The products of a strip's rows, or columns, of ``matrix`` with ``vector``; empty unless both lie plainly in memory."""
-        (rounds, extent), (along, columns), a = kernel.outer[0], stage.loops[0], line.into
-        stride = matrix.index.factor(rounds) or 0
-        rows = Index.of(rounds, extent) * stride + Index.of(along, columns)
-        if not stride or vector.dtype is not a.dtype or not self.lies_at(matrix, rows, a.dtype):
-            return ""
-        begin = "" if kernel.strip == extent else f" + {axis_name(rounds)}_0 * {stride}"
-        if a.size:
-            name, given, result = "column_dots", self.speller.handed.get(vector.name, "").partition("[")[0], self.columns(a)
-        else:
-            once = self.lies_at(vector, Index.of(along, columns), a.dtype)
-            name, given = "row_dots", self.speller.names[vector.tensor] if once else ""
-            result = self.speller.handed[a.name].partition("[")[0]
-        helper = f"{VECTOR_PREFIX[a.dtype]}_{name}"
-        first = self.speller.names[matrix.tensor] + begin
-        return f"{helper}({first}, {stride}, {given}, COUNT, {columns}, {result});" if given else ""
-
-    def lies_at(self, scalar: Scalar, index: Index, dtype: DType) -> bool:
-        """Whether a scalar is nothing but the element of a tensor at ``index``."""
-        elsewhere = {*self.speller.rows, *self.speller.by_value}
-        plain = scalar.op == "load" and scalar.dtype is dtype and not scalar.name and scalar.tensor not in elsewhere
-        return plain and scalar.index + index * -1 == Index()
 
     def columns(self, a: Accumulator) -> str:
         """The array of running results that a round adds to."""
@@ -143,15 +105,12 @@ class StatementSpeller:
 
     def finish(self, a: Accumulator) -> list[str]:
         """The result of the lanes, where it was not added up block by block."""
-        if a.size:
+        if a.size or a.name in self.by_rows:
             return []
-        handed = self.speller.handed.get(a.name)
-        if a.name in self.by_rows:
-            return []
+        handed = self.speller.local(a.name) if a.name in self.speller.handed else ""
         if a.lanes == 1 or a.block:
             return [f"{handed} = {self.local(a)};"] if handed else []
-        declared = f"{handed}" if handed else f"const {a.dtype.ctype} {self.local(a)}"
-        return [f"{declared} = {self.tree(a)};"]
+        return [f"{handed or f'const {a.dtype.ctype} {self.local(a)}'} = {self.tree(a)};"]
 
     @staticmethod
     def start(a: Accumulator) -> str:
@@ -179,20 +138,17 @@ class StatementSpeller:
                 f"    {self.local(a)} = {values[1]};",
                 "}",
             ))  # fmt: skip
-        part = "_part" if a.block else ""
-        if a.name in self.abreast:
-            target = self.speller.local(a.name)
-        elif a.name in self.some_columns:
-            target = f"{self.some_columns[a.name]}[lane]"
-        elif a.size:
-            target = f"{self.columns(a)}[{self.speller.index(line.index)}]"
-        elif a.lanes > 1:
-            target = (
-                f"{self.local(a, '_lanes')}[{'lane' if self.strip else self.lane or self.speller.index(line.index)}]"
-            )
-        else:
-            target = self.local(a, part)
-        return fold(a, target, values, a.kind)
+        return fold(a, self.target(a, line.index), values, a.kind)
+
+    def target(self, a: Accumulator, index: Index) -> str:
+        """What a value at ``index`` is added to."""
+        if a.name in self.kept:
+            return self.kept[a.name]
+        if a.size:
+            return f"{self.columns(a)}[{self.speller.index(index)}]"
+        if a.lanes > 1:
+            return f"{self.local(a, '_lanes')}[{self.lane or self.speller.index(index)}]"
+        return self.local(a, "_part" if a.block else "")
 
 
 def fold(a: Accumulator, target: str, values: Sequence[str], kind: str) -> str:
