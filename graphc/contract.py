@@ -86,6 +86,7 @@ class Contraction:
     flipped: bool = False  # the epilogue stores neighbours along i
     seen: str = ""  # C condition: the epilogue takes any sum of the tile at i0, j0; empty: it always does
     fetched: tuple[str, ...] = ()  # elements in row i, column j0, from which the epilogue reads or writes a row
+    flat: tuple[str, ...] = ()  # the epilogue for element e, counted along the columns from j0 on, where it knows no other index
 
     @property
     def ctype(self) -> str:
@@ -114,6 +115,11 @@ class Contraction:
     def turned_rows(self) -> int:
         """The rows of a tile in whole vectors."""
         return -(-self.tiling.mr // self.tiling.lanes) * self.tiling.lanes
+
+    @property
+    def turned_stride(self) -> int:
+        """How far apart the columns of a tile lie once it is transposed: for one loop over all elements, side by side."""
+        return self.m if self.flat else self.turned_rows
 
     @property
     def uneven_columns(self) -> bool:
@@ -207,6 +213,7 @@ def contraction(
     left, right, chosen = cut
     speller = speller.with_axes(_axes(kernel))
     spell = StatementSpeller(speller)
+    along = StatementSpeller(speller.with_axes({**_axes(kernel), **_along(kernel, chosen)}))
     return Contraction(
         name=name,
         comment="\n   ".join(comment),
@@ -226,6 +233,7 @@ def contraction(
         flipped=kernel.flipped,
         fetched=_fetched(kernel, speller, model) if chosen.panels > 1 and not kernel.flipped else (),
         seen=_seen(kernel, chosen, speller) if not (kernel.flipped or chosen.plain or chosen.blocked_k) else "",
+        flat=tuple(along.line(line) for line in kernel.epilogue) if _is_flat(kernel, chosen) else (),
     )
 
 
@@ -287,6 +295,26 @@ def _seen(kernel: ContractKernel, chosen: tiling.Tiling, speller: ScalarSpeller)
         corner[axis] = f"({first} + {extent - 1})" if last else first
     there = speller.with_axes({**_axes(kernel), **corner})
     return f"{there.index(left)} {sign} {there.index(right)}"
+
+
+def _along(kernel: ContractKernel, chosen: tiling.Tiling) -> dict[int, str]:
+    """Row and column of the first element of a panel, plus e, for what steps through memory as elements along the columns do."""
+    first = len(kernel.batch)
+    return {first: "e", first + 1: "j0" if chosen.panels > 1 else "0"}
+
+
+def _is_flat(kernel: ContractKernel, chosen: tiling.Tiling) -> bool:
+    """Whether the columns of a transposed tile follow one another in all that the epilogue reads and stores, so that one loop
+    does for the whole tile; each column alone would leave lanes of its last vector idle."""
+    i, j = len(kernel.batch), len(kernel.batch) + 1
+    if not kernel.flipped or kernel.m > min(chosen.mr, chosen.lanes):
+        return False
+    scalars = list(reached(root for line in kernel.epilogue for root in roots_of(line)))
+    elements = [line.index for line in kernel.epilogue if isinstance(line, Store)]
+    elements += [s.index for s in scalars if s.op == "load" and s.index.variables & {i, j}]
+    others = [s.index for s in scalars if s.op != "load"] + [guard.index for s in scalars for guard in s.guards]
+    follow = all(index.factor(i) == 1 and index.factor(j) == kernel.m for index in elements)
+    return follow and not any(index.variables & {i, j} for index in others)
 
 
 def _fetched(kernel: ContractKernel, speller: ScalarSpeller, model: tiling.TargetModel) -> tuple[str, ...]:

@@ -252,6 +252,8 @@ class Speller:
         parts: list[str] = []
         for atom, factor in index.terms:
             text = self.atom(atom)
+            if text == "0":  # an axis of one position
+                continue
             text = f"{enclosed(text)} * {abs(factor)}" if abs(factor) != 1 else text
             parts.append((" - " if factor < 0 else " + ") + text)
         if index.constant or not parts:

@@ -177,6 +177,11 @@ def products(f):
     c, v = f.input("c", (2, 1, 37, 5), "float64"), f.input("v", (37,))
     none, whole = f.input("none", (4, 0)), f.input("whole", (80, 40))  # whole vectors, but not whole panels
     outputs = [a @ b, a @ v, v @ b, v @ v, a @ c, gx.exp(-a[0] * a[0]) @ b, (b.T @ b) @ b.T, a[1] @ a[2].T, none @ none.T]
+    for dtype, classes in (("float32", 10), ("float64", 3)):  # narrow: the tiles are transposed, and stored element by element or by rows
+        wide, few = f.input(f"wide_{dtype}", (50, 90), dtype), f.input(f"few_{dtype}", (50, classes), dtype)
+        slim = f.input(f"slim_{dtype}", (90, classes), dtype)
+        outputs += [slim - 0.1 * (wide.T @ few[::-1] + slim) * v[3], few.T @ wide * gx.sum(few), wide.T @ few * few[7], wide[:, :20].T @ few - slim[:20]]
+        outputs += [gx.where(gx.arange(classes) > 1, wide.T @ few, slim), slim[::-1] + wide.T @ few, slim[3] + gx.reshape(wide, (5, 10, 90)).mT @ few[:10]]
     outputs += [gx.reshape(v, (37, 1)) @ gx.reshape(v, (1, 37)), a[:, ::2, 1:] @ b[:-1], gx.relu(a @ b) * gx.sum(v), whole @ whole.T]
     return outputs, {}
 
