@@ -3,7 +3,7 @@
     workloads/   what is computed: data, fewest flops and bytes, a float64 reference, the formula in each library
     peers/       who computes it: how each library is used at its fastest
     compiling.py the row of import and compile times, in fresh processes
-    limits.py    what the machine could do at best (limits.c)
+    limits.py    what the machine could do at best
     timing.py    agreement first, then interleaved rounds
     report.py    the table, the JSON, the picture
 

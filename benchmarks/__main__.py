@@ -18,6 +18,7 @@ from benchmarks.report import Cell, Line, print_table, write_json, write_picture
 from benchmarks.timing import Disagreement, check, expectations, interleave
 from benchmarks.workload import ROTATION, Workload
 from benchmarks.workloads import ROWS
+from graphc.types import GraphcError
 
 RESULTS = Path(__file__).with_name("results")
 TITLES = {"graphc": "graphc", "graphc bind": "graphc bind"} | {
@@ -46,7 +47,7 @@ def main() -> int:
     }
     if machine:
         facts["peak flop/s"] = {f"{dtype}, {n} core(s)": rate for (dtype, n), rate in sorted(machine.peak.items())}
-        facts["triad byte/s, 1 GB"] = {f"{n} core(s)": rate for n, rate in sorted(machine.memory.items())}
+        facts["triad byte/s, 256 MB"] = {f"{n} core(s)": rate for n, rate in sorted(machine.memory.items())}
     print_facts(facts)
     facts["round trip between cores, ns, before and after"] = {}
 
@@ -187,7 +188,7 @@ def available(names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 def measure_machine() -> limits.Machine | None:
     try:
         return limits.measure()
-    except RuntimeError as error:
+    except GraphcError as error:
         print(f"the machine's limits are unknown: {error}")
         return None
 
@@ -212,7 +213,7 @@ def print_facts(facts: dict[str, Any]) -> None:
         print(f"  {title} {text}")
     variables = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
     print(f"  thread limits set in the environment: {variables or 'none; all cores for all'}")
-    for what in ("peak flop/s", "triad byte/s, 1 GB"):
+    for what in ("peak flop/s", "triad byte/s, 256 MB"):
         for which, rate in facts.get(what, {}).items():
             print(f"  {what} ({which}): {rate / 1e9:.1f} G")
     for dtype in ("float32", "float64") if "peak flop/s" in facts else ():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from benchmarks import limits
 from benchmarks.peers import PEERS
 from benchmarks.peers.graphc import graph
 from benchmarks.timing import Disagreement, check, expectations, tolerance
@@ -51,6 +52,18 @@ def test_a_wrong_gradient_is_noticed():
     )
     with pytest.raises(Disagreement, match="W1 is off"):
         check(PEERS["numpy"].load().build(workload, "call"), workload, expected)
+
+
+def test_the_limit_of_a_row_is_what_bounds_it():
+    machine = limits.measure()
+    seconds, *bound = machine.limit(ROWS["wide-mlp"].build())
+    assert bound == [machine.cores, "flops"]
+    assert 1e-5 < seconds < 1
+    seconds, *bound = machine.limit(ROWS["adam"].small())
+    assert bound == [1, "bytes"]
+    assert 0 < seconds < 1e-5
+    trip = machine.round_trip()
+    assert trip is None or 5 < trip < 1e5
 
 
 def test_growth() -> None:
