@@ -252,7 +252,7 @@ def _operand(
     if _in_memory(scalar, speller) and not operand.lines and row_stride is not None and column_stride is not None:
         rest = [t for t in scalar.index.terms if not (isinstance(t[0], Var) and t[0].axis in axes)]
         offset = Index(tuple(rest), scalar.index.constant)
-        base = speller.names[scalar.tensor] + (f" + {speller.index(offset)}" if offset != Index() else "")
+        base = speller.address(scalar.tensor, offset)
         one_column = letters == ("k", "j") and kernel.n == 1
         return tiling.Operand("direct", base, row_stride, 1 if one_column else column_stride, along=along)
     statements = tuple(speller.let(let) for let in operand.lines)
@@ -325,7 +325,7 @@ def _fetched(kernel: ContractKernel, speller: ScalarSpeller, model: tiling.Targe
     roots = [root for line in kernel.epilogue for root in roots_of(line)]
     places += [(s.tensor, s.index) for s in reached(roots) if s.op == "load"]
     found = [
-        f"{speller.names[tensor]} + {there.index(index)}"
+        there.address(tensor, index)
         for tensor, index in places
         if index.factor(j) == 1 and index.factor(i) and speller.shapes[tensor].nbytes > model.l1_bytes
     ]

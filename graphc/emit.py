@@ -39,6 +39,7 @@ from graphc.schedule.kernels import (
     Kernel,
     LoopKernel,
     Schedule,
+    places_of,
     reads_of,
 )
 from graphc.schedule.schedule import stores_of
@@ -338,7 +339,7 @@ class _Emitter:
     def function(self, number: int, kernel: Kernel) -> FunctionView:
         reads, writes = reads_of(kernel), stores_of(kernel)
         buffers = {*kernel.buffers, *kernel.results} if isinstance(kernel, LoopKernel) else set()
-        written, by_value = {self.names[name] for name in writes}, self.by_value(kernel)
+        written, by_value, starts = {self.names[name] for name in writes}, self.by_value(kernel), self.starts(kernel)
         arguments: dict[str, tuple[str, str]] = {}
         for name in (*reads, *writes):
             if name in buffers or name in self.constants:
@@ -348,10 +349,11 @@ class _Emitter:
                 arguments[c_name] = (f"{ctype} {c_name}", f"*{place}")
             else:
                 const = "" if c_name in written else "const "
+                place += f" + {starts[name]}" if name in starts else ""
                 arguments.setdefault(c_name, (f"{const}{ctype} *restrict {c_name}", place))
         passed = list(arguments.values())
         name = self.functions.fresh(f"{self.schedule.name}_{kernel.name}")
-        view = FunctionView(name, self.about(kernel, reads, writes), "", [])
+        view = FunctionView(name, self.about(kernel, reads, writes, starts), "", [])
         if isinstance(kernel, LoopKernel):
             self.loops(number, kernel, view, passed)
         elif isinstance(kernel, ContractKernel):
@@ -386,8 +388,21 @@ class _Emitter:
         small = [name for name in reads_of(kernel) if name in self.types and self.types[name].size == 1]
         return frozenset(name for name in small if self.names[name] not in written and name not in self.constants)
 
+    def starts(self, kernel: Kernel) -> dict[str, int]:
+        """Where in an array the part begins that a kernel reads or stores, if not at the front. The kernel is passed that place,
+        so that the steps of a recurrence, each of which reads its own part of one array, are alike."""
+        outside = set(self.constants)
+        if isinstance(kernel, LoopKernel):
+            outside |= {*kernel.buffers, *kernel.results}
+        least: dict[str, int] = {}  # an update and its parameter are one array
+        for tensor, index in places_of(kernel, self.types):
+            name = self.names[tensor]
+            least[name] = min(index.constant, least.get(name, index.constant))
+        of_all = {name: least.get(self.names[name], 0) for name in (*reads_of(kernel), *stores_of(kernel)) if name not in outside}
+        return {name: start for name, start in of_all.items() if 0 < start < self.types[name].size}
+
     def speller(self, kernel: Kernel) -> ScalarSpeller:
-        return ScalarSpeller(self.names, self.types, by_value=self.by_value(kernel))
+        return ScalarSpeller(self.names, self.types, by_value=self.by_value(kernel), starts=self.starts(kernel))
 
     def workspace(self, number: int) -> Passed:
         """The workspace of a kernel, as it is passed."""
@@ -397,7 +412,7 @@ class _Emitter:
         """An array that a kernel has in the arena, as it is passed."""
         return f"{ctype} *restrict {array}", f"({ctype} *)(arena + {self.plan.offsets[own(number, name)]})"
 
-    def about(self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str]) -> list[str]:
+    def about(self, kernel: Kernel, reads: Sequence[str], writes: Sequence[str], starts: Mapping[str, int]) -> list[str]:
         """The comment of a kernel: why it is one, the shapes of what it reads and writes, and its formulas."""
         if isinstance(kernel, CheckKernel):
             check = kernel.check
@@ -407,9 +422,10 @@ class _Emitter:
         if not any(shapes.values()):
             return comments(formulas)
         stored = {self.names[name] for name in writes}
+        parts = {self.names[name]: f" from element {start:,}" for name, start in starts.items()}
+        said = {name: f"{name} {shape}{parts.get(name, '')}" if shape else name for name, shape in shapes.items()}
         given, results = (
-            ", ".join(f"{name} {shape}" if shape else name for name, shape in shapes.items() if (name in stored) == result)
-            for result in (False, True)
+            ", ".join(text for name, text in said.items() if (name in stored) == result) for result in (False, True)
         )
         return comments([f"{kernel.why}: {given} -> {results}", *formulas])
 
@@ -418,7 +434,7 @@ class _Emitter:
         names = CNames([self.schedule.name], within=self.names)
         names.known = ChainMap({}, self.names.known)  # its own arrays, then those of all kernels
         types = ChainMap(kernel.results, kernel.buffers, self.types)
-        speller = ScalarSpeller(names, types, by_value=self.by_value(kernel))
+        speller = ScalarSpeller(names, types, by_value=self.by_value(kernel), starts=self.starts(kernel))
         view.threaded = self.threads.share_rounds(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)

@@ -279,9 +279,11 @@ class ScalarSpeller(Speller):
         shapes: Mapping[str, TensorType],
         axes: Mapping[int, str] | None = None,
         by_value: frozenset[str] = frozenset(),
+        starts: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(names, axes)
         self.shapes, self.by_value = shapes, by_value
+        self.starts = starts or {}  # the element of an array to which its name points, where that is not the first
         self.place = ""  # of a round in its strip
         self.handed: dict[str, str] = {}  # values that a strip keeps for all of its rounds, and in which array
         self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
@@ -289,7 +291,7 @@ class ScalarSpeller(Speller):
 
     def with_axes(self, axes: Mapping[int, str]) -> ScalarSpeller:
         """The same with other axes, and local names of its own."""
-        return ScalarSpeller(self.names, self.shapes, axes, self.by_value)
+        return ScalarSpeller(self.names, self.shapes, axes, self.by_value, self.starts)
 
     def atom(self, atom: Any) -> str:
         if isinstance(atom, Pick):
@@ -338,7 +340,16 @@ class ScalarSpeller(Speller):
         """One element of an array; a scalar that is passed by value is its name."""
         if tensor in self.by_value:
             return self.names[tensor]
-        return f"{self.names[tensor]}[{self.rows.get(tensor, '')}{self.index(index)}]"
+        return f"{self.names[tensor]}[{self.rows.get(tensor, '')}{self.index(self.offset(tensor, index))}]"
+
+    def address(self, tensor: str, index: Index) -> str:
+        """Where an element of an array lies."""
+        offset = self.offset(tensor, index)
+        return self.names[tensor] + (f" + {self.index(offset)}" if offset != Index() else "")
+
+    def offset(self, tensor: str, index: Index) -> Index:
+        """How far an element is from where the name of the array points."""
+        return index + -self.starts[tensor] if tensor in self.starts else index
 
     def let(self, let: Let) -> str:
         """The declaration of a named value."""

@@ -265,7 +265,7 @@ def fetch_ahead(
     if not places or 4 * len(places) * extent * size > cache_bytes:
         return
     into.line, into.line_elements = speller.locals.fresh("line"), 64 // size
-    there = ScalarSpeller(speller.names, speller.shapes, {row: axis_name(row) for row, _ in kernel.outer} | {axis: into.line})
+    there = speller.with_axes({row: axis_name(row) for row, _ in kernel.outer} | {axis: into.line})
     for tensor, index, written in places:
         ahead = index if written else index + (index.factor(row) or 0) * max(1, BYTES_AHEAD // (extent * size))
         if ahead.bounds[1] < LARGEST:

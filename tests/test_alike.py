@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
 import graphc as gx
 from graphc.alike import first_alike
@@ -61,3 +62,33 @@ def test_words_that_are_no_variables_count():
     for other in (b.replace("sqrtf", "fabsf"), b.replace("[0]", "[1]", 1), b.replace("u[0]", "v[0]"), b.replace("float", "double")):
         assert first_alike([("f", a), ("g", other)], variables) == [0, 1]
     assert first_alike([("f", a), ("g", b)], variables - {"u"}) == [0, 1]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_steps_of_a_recurrence_are_one_function(axis):
+    """Each reads its own part of the inputs, of a stacked parameter and of what it looks up."""
+
+    def unrolled(steps):
+        xs, ids = gx.input("xs", (steps, 4, 6) if axis == 0 else (4, steps, 6)), gx.input("ids", (steps,), dtype="int32")
+        U, W, b = gx.parameter("U", gx.init.he_normal((6, 5), seed=0)), gx.parameter("W", np.eye(5)), gx.parameter("b", np.zeros((steps, 5)))
+        table = gx.parameter("table", gx.init.he_normal((9, 5), seed=1))
+        h = gx.constant(np.zeros((4, 5)))
+        for t in range(steps):
+            h = gx.tanh((xs[t] if axis == 0 else xs[:, t]) @ U + h @ W + b[t] + gx.take(table, ids[t], axis=0))
+        return gx.compile([xs, ids], gx.sum(h * h), name="unrolled")
+
+    short, long = unrolled(8), unrolled(16)
+    assert len(functions(short)) == len(functions(long)) < 8
+    assert len(long.kernels) >= len(short.kernels) + 16
+
+    random = np.random.default_rng(0)
+    x, ids = random.normal(size=(16, 4, 6)).astype(np.float32), random.integers(0, 9, 16).astype(np.int32)
+    U, W, b, table = (long.parameters[name].value.astype(np.float64) for name in ("U", "W", "b", "table"))
+    b[:] = long.parameters["b"].value[:] = random.normal(size=b.shape).astype(np.float32)
+    h = np.zeros((4, 5))
+    for t in range(16):
+        h = np.tanh(x[t] @ U + h @ W + b[t] + table[ids[t]])
+    found = long(xs=x if axis == 0 else x.swapaxes(0, 1).copy(), ids=ids)
+    np.testing.assert_allclose(found, np.sum(h * h), rtol=1e-5)
+    with pytest.raises(IndexError, match="ids"):
+        long(xs=np.zeros((x if axis == 0 else x.swapaxes(0, 1)).shape, np.float32), ids=np.where(np.arange(16) == 11, 9, ids).astype(np.int32))

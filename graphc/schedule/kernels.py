@@ -7,11 +7,11 @@ pointwise epilogue. Both compute with :class:`Scalar` values, a graph of single 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from graphc.lower.equations import Check, Guard
-from graphc.lower.index import Index
+from graphc.lower.index import Index, Pick, flatten
 from graphc.types import DType, TensorType
 
 __all__ = [
@@ -291,6 +291,24 @@ def reads_of(kernel: Kernel) -> list[str]:
         if isinstance(line, Store):
             found.update(dict.fromkeys(line.index.picks))
     return list(found)
+
+
+def places_of(kernel: Kernel, types: Mapping[str, TensorType]) -> Iterator[tuple[str, Index]]:
+    """Each tensor of ``types`` that a kernel reads or stores element by element, with the offset of the element."""
+    indices: list[Index] = []
+    for scalar in scalars_of(kernel):
+        indices += [scalar.index, *(guard.index for guard in scalar.guards)]
+        if scalar.op == "load" and scalar.tensor in types:
+            yield scalar.tensor, scalar.index
+    for line in lines_of(kernel):
+        if isinstance(line, Store):
+            indices.append(line.index)
+            if line.tensor in types:
+                yield line.tensor, line.index
+    for index in indices:
+        for atom in index.atoms():
+            if isinstance(atom, Pick):
+                yield atom.tensor, flatten(atom.index, types[atom.tensor].shape)
 
 
 def writes_of(kernel: Kernel) -> list[str]:
