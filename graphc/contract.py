@@ -45,6 +45,7 @@ class MicroKernel:
     ahead: int  # the next panel of B, so many elements on, is fetched meanwhile
     upright: int = 0  # so many columns, each of them a vector of all rows
     crowded: bool = False  # the rows of A push each other out of the cache
+    inlined: bool = False  # becomes part of its caller, so that what the tile holds need not go through memory
 
     @property
     def ctype(self) -> str:
@@ -60,7 +61,7 @@ class MicroKernel:
             variants = "_crowded" * self.crowded + "_resume" * self.resume
             return f"{self.prefix}_tile_{self.rows}x{self.upright}_upright{variants}"
         variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
-        variants += "_ahead" * bool(self.ahead)
+        variants += "_ahead" * bool(self.ahead) + "_inlined" * self.inlined
         return f"{self.prefix}_tile_{self.rows}x{self.vectors * self.lanes}{variants}"
 
 
@@ -147,7 +148,10 @@ class Contraction:
                         self.dtype, rows, vectors, t.lanes, False, False, t.resumes, 0, upright=columns, crowded=t.crowded
                     )
                 else:
-                    kernel = MicroKernel(self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.resumes, t.ahead)
+                    inlined = t.inlined and not (self.seen or self.flipped)
+                    kernel = MicroKernel(
+                        self.dtype, rows, vectors, t.lanes, unit_rows, masked, t.resumes, t.ahead, inlined=inlined
+                    )
                 tests = [f"rows == {rows}"] * bool(full_rows and rest_rows)
                 tests += [f"columns == {columns}"] * bool(full_columns and rest_columns)
                 cases.append((kernel, " && ".join(tests)))

@@ -327,6 +327,17 @@ def test_a_register_tile_is_emitted_once_for_all_contractions_that_share_it():
     assert len(micro_kernels(same)) == len(micro_kernels(same[:1])) == 1
 
 
+def test_a_tile_of_few_terms_is_part_of_its_caller_where_all_tiles_are_alike_and_half_of_the_registers_hold_its_sums():
+    model = TargetModel.from_vector_bytes(64)
+
+    def inlined(m: int, n: int, k: int) -> list[bool]:
+        return [kernel.inlined for kernel, _ in contraction(Case("product", m, n, k), model).tile_cases]
+
+    assert inlined(32, 32, 10) == inlined(64, 32, 128) == [True]
+    assert inlined(64, 32, 129) == inlined(32, 20, 10) == [False]
+    assert inlined(31, 32, 10) == [False, False]
+
+
 def test_small_contractions_start_no_threads_and_need_no_workspace():
     model = TargetModel.from_vector_bytes(64, cores=8)
     for case in CASES[:4]:

@@ -51,6 +51,10 @@ MULTIPLY_ADDS_PER_RESULT = 24
 # Up to so many multiply-adds, packing an operand costs more than three nested loops take.
 PLAIN_MULTIPLY_ADDS = 1024
 
+# Up to so many terms, what a tile costs beside its multiply-adds shows: 26 cycles to bring 16 vectors of sums to the epilogue
+# through memory (counted on a Zen 4).
+SHORT_DEPTH = 128
+
 # So few terms a compiler writes out one by one, so that the loops over rows and columns are vector work.
 UNROLLED_DEPTH = 8
 
@@ -120,6 +124,7 @@ class Tiling:
     plain: bool  # so small that three nested loops do it
     upright: bool  # a vector of sums is a column of the tile, not a row
     crowded: bool  # the rows of A in such a tile lie on the same few sets of the cache
+    inlined: bool  # the tile leaves its sums to the epilogue in registers
     panel_depth: int = 0  # rows of a packed panel, with room for whole blocks to transpose; from here on the workspace
     a_shared: bool = False
     a_offset: int = 0
@@ -222,6 +227,7 @@ def choose_tiling(
         transpose_b=pack_b and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k",
         ahead=width if far_rows else 0, plain=plain, upright=upright and not (plain or blocked_k),
         crowded=k >= CROWDED_DEPTH and lines_on_one_set(a_row * size, lanes) > WAYS // 2,
+        inlined=not upright and sums_stay(m, -(-n // lanes), k, mr, nv, model) and n % lanes == 0,
     )  # fmt: skip
     return with_workspace(tiling, k, size)
 
@@ -298,6 +304,8 @@ def register_tile(m: int, n: int, k: int, dtype: DType, model: TargetModel) -> t
         return max(1, k) * per_k + rows * vectors * 1.5 + 12
 
     def cost(rows: int, vectors: int) -> float:
+        if sums_stay(m, columns, k, rows, vectors, model):
+            return m // rows * columns // vectors * (cycles(rows, vectors) - rows * vectors)
         full_r, rest_r = divmod(m, rows)
         full_c, rest_c = divmod(columns, vectors)
         total = full_r * full_c * cycles(rows, vectors)
@@ -313,6 +321,13 @@ def register_tile(m: int, n: int, k: int, dtype: DType, model: TargetModel) -> t
         if rows * vectors + vectors + spare <= model.registers and rows <= max(1, m) and vectors <= columns
     ]
     return min(shapes, key=lambda shape: (cost(*shape), shape))
+
+
+def sums_stay(m: int, columns: int, k: int, rows: int, vectors: int, model: TargetModel) -> bool:
+    """Whether tiles leave their sums to the epilogue in registers: few terms each, tiles that are all alike, and half of the
+    registers left for the operands of both (more sums were spilled within the loop over k)."""
+    alike = m % rows == columns % vectors == 0
+    return alike and k <= SHORT_DEPTH and 2 * rows * vectors <= model.registers
 
 
 def runs_along_k(a: Operand) -> bool:
