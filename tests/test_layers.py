@@ -23,7 +23,7 @@ ORDER = """
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify passes.draws
     arguments enter feed program concurrency call runtime
     lower lower.index lower.equations lower.lower
-    schedule schedule.kernels schedule.fuse schedule.nest schedule.routines schedule.schedule schedule.work schedule.show schedule.tiling
+    schedule schedule.kernels schedule.fuse schedule.scalars schedule.nest schedule.product schedule.routines schedule.schedule schedule.work schedule.show schedule.tiling
     threads plan memory vecmath cache toolchain render spell statements stages contract alike emit
     compile pipeline profile
     train persist check draw

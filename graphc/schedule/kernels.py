@@ -17,6 +17,7 @@ from graphc.types import DType, TensorType
 __all__ = [
     "Accumulate",
     "Accumulator",
+    "Axes",
     "CallKernel",
     "CheckKernel",
     "ContractKernel",
@@ -31,6 +32,9 @@ __all__ = [
     "Stage",
     "Store",
 ]
+
+Axes = tuple[tuple[int, int], ...]
+"""Loops, outermost first: the axis of each, and its extent."""
 
 
 @dataclass(eq=False)
@@ -111,7 +115,7 @@ class Stage:
     vector: whether the rounds of the last loop are independent but for lanes, so that a compiler may run them side by side.
     """
 
-    loops: tuple[tuple[int, int], ...] = ()
+    loops: Axes = ()
     reduced: int = 0
     lanes: int = 1
     vector: bool = True
@@ -133,7 +137,7 @@ class LoopKernel:
 
     name: str
     why: str
-    outer: tuple[tuple[int, int], ...]
+    outer: Axes
     strip: int = 0
     handed: dict[str, DType] = field(default_factory=dict)
     before: list[Line] = field(default_factory=list)

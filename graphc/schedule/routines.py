@@ -19,8 +19,8 @@ from graphc.ir import REGISTRY, Routine
 from graphc.lower.equations import Equation, IndexValue, Program
 from graphc.lower.index import Index, flatten
 from graphc.ops.random import per_block
-from graphc.schedule.kernels import CallKernel, Kernel, Line, LoopKernel, Scalar, Stage, Store, reads_of
-from graphc.schedule.nest import Body, Namer, apply, formula, load
+from graphc.schedule.kernels import Axes, CallKernel, Kernel, Line, LoopKernel, Scalar, Stage, Store, reads_of
+from graphc.schedule.scalars import Body, Namer, apply, formula, load
 from graphc.types import INT32
 
 __all__ = ["build_routine", "build_rows"]
@@ -39,7 +39,7 @@ def build_routine(equation: Equation, program: Program, is_stored: Stored, volat
     return kernel
 
 
-def _axes(shape: Sequence[int], begin: int, end: int) -> tuple[tuple[int, int], ...]:
+def _axes(shape: Sequence[int], begin: int, end: int) -> Axes:
     """Loops over the axes from ``begin`` to ``end``."""
     return tuple((axis, shape[axis]) for axis in range(begin, end) if shape[axis] != 1)
 

@@ -39,7 +39,8 @@ from graphc.schedule.kernels import (
     scalars_of,
     writes_of,
 )
-from graphc.schedule.nest import build_contraction, build_loops
+from graphc.schedule.nest import build_loops
+from graphc.schedule.product import build_contraction
 from graphc.schedule.routines import build_routine, build_rows
 
 __all__ = ["schedule"]
