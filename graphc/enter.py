@@ -25,11 +25,13 @@ import numpy as np
 
 from graphc.arguments import FORMATS, numbers_of
 from graphc.ir import Array
-from graphc.types import FLOAT32, DType, TensorType
+from graphc.types import FLOAT32, CacheError, DType, TensorType
 
-__all__ = ["Argument", "Call", "Ways", "address", "load", "source"]
+__all__ = ["Argument", "Call", "Ways", "address", "load", "loaded", "source"]
 
 _ffi = _cffi_backend.FFI()
+# Never unloaded: threads that OpenMP started stay inside of it.
+_FLAGS = _ffi.RTLD_NOW | getattr(_ffi, "RTLD_NODELETE", 0)
 _RUN_ROWS = _ffi.typeof("int(*)(void *, int64_t *, int64_t, int64_t *)")
 _MEET = _ffi.typeof("void(*)(void *, void *, int64_t)")
 _ANY = _ffi.typeof("void(*)(void)")
@@ -165,13 +167,24 @@ def source() -> str:
     return "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("call.c", "feed.c"))
 
 
+def loaded(library: str | os.PathLike[str]) -> Any:
+    """A shared library as cffi sees it. Raises :class:`CacheError` where the system refuses it."""
+    try:
+        return _cffi_backend.load_library(os.path.abspath(library), _FLAGS)
+    except OSError as error:
+        raise CacheError(
+            f"{error}. If that is because nothing there may be executed (a file system mounted with noexec), "
+            "set GRAPHC_BUILD_DIR to a directory elsewhere."
+        ) from None
+
+
 @cache
 def load(library: Path) -> Ways:
     """The functions of a library that was built from :func:`source`; it is never unloaded."""
-    loaded = _cffi_backend.load_library(os.path.abspath(library), _ffi.RTLD_NOW)
-    function = _function(loaded) if _is_usual() else None
-    works = function is not None and _reads_objects(function, loaded.load_function(_ANY, "gx_nothing"))
-    return Ways(loaded, function if works else None, loaded.load_function(_RUN_ROWS, "gx_run_rows"))
+    entered = loaded(library)
+    function = _function(entered) if _is_usual() else None
+    works = function is not None and _reads_objects(function, entered.load_function(_ANY, "gx_nothing"))
+    return Ways(entered, function if works else None, entered.load_function(_RUN_ROWS, "gx_run_rows"))
 
 
 def _is_usual() -> bool:

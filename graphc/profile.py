@@ -29,6 +29,7 @@ from graphc import toolchain
 from graphc.arguments import allocate, convert
 from graphc.call import Caller
 from graphc.concurrency import guarded_call, thread_count
+from graphc.enter import loaded
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
 from graphc.program import KernelReport
@@ -277,16 +278,16 @@ class Limits:
             source, name="limits", compiler=compiler, target=target, openmp=compiler.openmp is not None
         )
         ffi = _cffi_backend.FFI()
-        loaded = _cffi_backend.load_library(os.fspath(library), ffi.RTLD_NOW | getattr(ffi, "RTLD_NODELETE", 0))
+        code = loaded(library)
         self._buffer = ffi.from_buffer
         self._fma = {
-            dtype: loaded.load_function(
+            dtype: code.load_function(
                 ffi.typeof(f"int(*)(int, int64_t, {ctype}, {ctype}, double *)"), f"limits_peak_{dtype}"
             )
             for dtype, ctype in (("float32", "float"), ("float64", "double"))
         }
         triad = ffi.typeof("void(*)(int, int64_t, int64_t, float, float *, const float *, const float *)")
-        self._triad = loaded.load_function(triad, "limits_triad")
+        self._triad = code.load_function(triad, "limits_triad")
         self._known: dict[tuple[str, int, int], float] = {}
 
     def peak(self, dtype: str, threads: int = 1) -> float:

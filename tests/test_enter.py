@@ -18,8 +18,9 @@ import pytest
 import graphc as gx
 from graphc import enter, toolchain
 from graphc.call import SHORT
+from graphc.program import NativeProgram, Signature
 from graphc.runtime import Function
-from graphc.types import InputTypeError, InputValueError
+from graphc.types import CacheError, InputTypeError, InputValueError
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -226,6 +227,14 @@ def test_hundreds_of_inputs_and_outputs():
     values = [np.full(2, k, np.float32) if k % 2 else float(k) for k in range(300)]
     assert [np.max(y) for y in f(*values)] == [2.0 * k for k in range(300)]
     assert [np.max(y) for y in f(**{f"x{k}": v for k, v in enumerate(values)})] == [2.0 * k for k in range(300)]
+
+
+def test_a_library_that_the_system_refuses(tmp_path):
+    """A directory stands for a file system mounted with noexec: neither can be loaded."""
+    with pytest.raises(CacheError, match=rf"{tmp_path}.*noexec.*GRAPHC_BUILD_DIR"):
+        enter.load(tmp_path)
+    with pytest.raises(CacheError, match=rf"{tmp_path}.*noexec.*GRAPHC_BUILD_DIR"):
+        NativeProgram(tmp_path, Signature("f", (), (), ()))
 
 
 def test_objects_that_lie_otherwise(monkeypatch, tmp_path):
