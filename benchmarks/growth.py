@@ -22,7 +22,7 @@ import numpy as np
 
 import graphc as gx
 from benchmarks.report import pretty, show
-from graphc import memory, pipeline, toolchain
+from graphc import libraries, memory, pipeline, toolchain
 from graphc.compile import freeze, write_c
 from graphc.ir import toposort
 from graphc.passes.grad import grad_with_trail
@@ -71,7 +71,7 @@ def compile_growth(counts: list[int]) -> list[dict[str, Any]]:
         of_both, emitted = timed(lambda g=graph: write_c(g, compiler, target))
         with tempfile.TemporaryDirectory() as directory, mock.patch.dict("os.environ", GRAPHC_BUILD_DIR=directory):
             of_compiler, _ = timed(
-                lambda e=emitted: toolchain.build(e.c_source, name=e.name, compiler=compiler, target=target)
+                lambda e=emitted: libraries.build(e.c_source, name=e.name, compiler=compiler, target=target)
             )
         rows.append({
             "nodes": len(toposort(graph.results)), "kernels": len(kernels.kernels),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.workload import Workload
-from graphc import toolchain
+from graphc import libraries, toolchain
 from graphc.profile import Limits
 
 __all__ = ["Machine", "cores", "measure"]
@@ -59,6 +59,6 @@ def measure() -> Machine:
         return Machine(cores(), Limits(), None)
     source = Path(__file__).with_name("round_trip.c").read_text(encoding="utf-8")
     target = toolchain.resolve_target(compiler)
-    library = ctypes.CDLL(str(toolchain.build(source, name="round_trip", compiler=compiler, target=target, openmp=True)))
+    library = ctypes.CDLL(str(libraries.build(source, name="round_trip", compiler=compiler, target=target, openmp=True)))
     library.round_trip.restype = ctypes.c_double
     return Machine(cores(), Limits(), library)

@@ -1,6 +1,6 @@
 """Where graphc keeps what it has made, and what of it is believed.
 
-    <name>-<key>/       an entry of the toolchain: C, library, data files, entry.json with a checksum of each
+    <name>-<key>/       an entry of libraries.py: C, library, data files, entry.json with a checksum of each
     records/            small checksummed JSON: what a compiler was found to be, what a graph was built into
     bytes/              what can be made again at a price, with a checksum
     failed/<name>-<key> the C and the messages of a compilation that failed

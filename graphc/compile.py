@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from graphc import enter, toolchain
+from graphc import enter, libraries, toolchain
 from graphc.arguments import Check, Slot
 from graphc.cache import is_new
 from graphc.frontend import parameter as new_parameter
@@ -277,7 +277,7 @@ def _read_templates() -> None:
 @cache
 def _ways(compiler: toolchain.Compiler, target: toolchain.Target) -> enter.Ways:
     """The C that takes arrays from Python's memory and rows from data sets, compiled once for a compiler."""
-    return enter.load(toolchain.build(enter.source(), name="enter", compiler=compiler, target=target))
+    return enter.load(libraries.build(enter.source(), name="enter", compiler=compiler, target=target))
 
 
 def _timed(graph: Graph, compiler: toolchain.Compiler, target: toolchain.Target) -> Path:
@@ -290,12 +290,12 @@ def _built(
 ) -> Mapping[str, Any]:
     """What loading needs of the library of ``graph``, remembered or built."""
     key = digest(graph) + (" timed" if timed else "")
-    found = toolchain.recall(key, compiler, target)
+    found = libraries.recall(key, compiler, target)
     if found is None:
         with _beside(partial(_ways, compiler, target)):
             emitted = write_c(graph, compiler, target, timed=timed)
             openmp = emitted.threaded and compiler.openmp is not None
-            library = toolchain.build(emitted.c_source, name=emitted.name, compiler=compiler, target=target, openmp=openmp)
+            library = libraries.build(emitted.c_source, name=emitted.name, compiler=compiler, target=target, openmp=openmp)
         found = {
             "arena_bytes": emitted.arena_bytes,
             "threaded": emitted.threaded,
@@ -304,7 +304,7 @@ def _built(
             "header": emitted.c_header,
             "name": emitted.name,
         }
-        toolchain.remember(key, found, library=library, compiler=compiler, target=target)
+        libraries.remember(key, found, library=library, compiler=compiler, target=target)
         found["library"] = library
     return found
 

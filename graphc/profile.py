@@ -25,7 +25,7 @@ from typing import Any
 import _cffi_backend  # type: ignore[import-untyped]
 import numpy as np
 
-from graphc import toolchain
+from graphc import libraries, toolchain
 from graphc.arguments import allocate, convert
 from graphc.call import Caller
 from graphc.concurrency import guarded_call, thread_count
@@ -274,7 +274,7 @@ class Limits:
         target = toolchain.resolve_target(compiler)
         width = target.vector_bytes or 16
         source = environment().get_template("limits.c.j2").render(vector_bytes=width, chains=24 if width == 64 else 12)
-        library = toolchain.build(
+        library = libraries.build(
             source, name="limits", compiler=compiler, target=target, openmp=compiler.openmp is not None
         )
         ffi = _cffi_backend.FFI()

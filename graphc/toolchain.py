@@ -1,17 +1,9 @@
-"""From C text to a shared library: the compiler, its flags, and the entries of the cache.
-
-The only file that knows C compilers. What it does, in the order in which a program needs it:
+"""The C compiler: who it is, its flags, and the instruction set that it writes. The only file that knows compilers.
 
     find_compiler()  -->  Compiler    who compiles: $CC, cc, gcc, clang or the zig of `pip install ziglang`
     resolve_target() -->  Target      for which instruction set, and how this compiler spells that
-    recall(digest)   -->  record      warm start: this graph was built before, nothing needs rendering
-    build(source)    -->  Path        cold start: compile, or find the same content already compiled
-    remember(digest, record)          so that the next process recalls it
 
-An entry of the cache is a folder <name>-<key> (:mod:`graphc.cache`) with <name>.c, <name>.so and data files. Its key is
-its content (C, command, compiler, instruction set, data), so it never changes and needs no lock: a process builds in a
-directory of its own and renames that into place, and whoever comes second uses what is there. An entry that is damaged
-or not ours is built again, never loaded. A warm start runs no other program.
+A compiler that is known runs no program: what it said of itself is in the cache (:mod:`graphc.cache`), until it changes.
 """
 
 from __future__ import annotations
@@ -22,21 +14,17 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from graphc import cache
-from graphc.types import CompilationError, CompilerNotFoundError, GraphcError
+from graphc import cache, processes
+from graphc.types import CompilerNotFoundError, GraphcError
 
-__all__ = [
-    "Compiler", "Target", "build", "describe", "find_compiler", "recall", "remember", "resolve_target",
-]  # fmt: skip
+__all__ = ["SUFFIX", "Compiler", "Target", "describe", "find_compiler", "resolve_target"]
 
 # No -ffast-math, ever: it reorders sums and forgets NaN. Contraction is off because a fused multiply-add is
 # written where it is meant. The others change no result; without them neither sqrt nor max vectorises, nor (in
@@ -50,9 +38,7 @@ _OPENMP: tuple[tuple[str, ...], ...] = (("-fopenmp",),)
 if sys.platform == "darwin":
     _OPENMP += (("-Xpreprocessor", "-fopenmp", "-lomp"),)
 
-_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
-
-_TIMEOUT = 600.0  # seconds; zig's first compile ever builds its runtime, on a slow disk for minutes
+SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 _REMEDIES = (
     "Install one (`apt install gcc`, or `pip install ziglang`, which needs no administrator), "
@@ -227,26 +213,26 @@ def _probe(argv: tuple[str, ...], stamp: str) -> Compiler:
 
         def attempt(flags: Sequence[str]) -> str | None:
             """What went wrong, or None."""
-            library = Path(work, "probe" + _SUFFIX)
+            library = Path(work, "probe" + SUFFIX)
             library.unlink(missing_ok=True)
-            ran = _run([*argv, *flags, "-o", library.name, "probe.c", "-lm"], work)
+            ran = processes.run([*argv, *flags, "-o", library.name, "probe.c", "-lm"], work)
             if ran.code == 0 and library.exists():
                 return None
-            return _first_lines(ran.messages or ran.output) or f"no library and no message (exit {ran.code})"
+            return processes.first_lines(ran.messages or ran.output) or f"no library and no message (exit {ran.code})"
 
         def find_openmp(flags: Sequence[str]) -> tuple[str, ...] | None:
             # zig links a library whose OpenMP calls lead nowhere, so only loading it proves anything. Another
             # process loads it: a missing or second OpenMP runtime is not to be met in this one.
             script = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
-            load = [sys.executable, "-I", "-S", "-c", script, os.path.join(work, "probe" + _SUFFIX)]
+            load = [sys.executable, "-I", "-S", "-c", script, os.path.join(work, "probe" + SUFFIX)]
             for openmp in _OPENMP:
-                if attempt([*flags, *openmp, "-DWANT_OPENMP"]) is None and _run(load, work).code == 0:
+                if attempt([*flags, *openmp, "-DWANT_OPENMP"]) is None and processes.run(load, work).code == 0:
                     return openmp
             return None
 
         flags: tuple[str, ...] = _FLAGS
-        version = _run([*argv, "--version"], work)
-        macros = _run([*argv, "-dM", "-E", "probe.c"], work).output
+        version = processes.run([*argv, "--version"], work)
+        macros = processes.run([*argv, "-dM", "-E", "probe.c"], work).output
         openmp = find_openmp(flags)
         if openmp is None and attempt(flags) is not None:  # find the flags to blame, one at a time
             flags = tuple(flag for flag in flags if flag == "-shared" or attempt(("-shared", flag)) is None)
@@ -304,8 +290,8 @@ def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
     with cache.writing(), tempfile.TemporaryDirectory(prefix=".probing-", dir=cache.make(cache.directory())) as work:
         Path(work, "empty.c").touch()
 
-        def macros(flags: Sequence[str]) -> _Ran:
-            return _run([*compiler.argv, *flags, "-dM", "-E", "empty.c"], work)
+        def macros(flags: Sequence[str]) -> processes.Ran:
+            return processes.run([*compiler.argv, *flags, "-dM", "-E", "empty.c"], work)
 
         for flags in _spellings(
             compiler, name, is_x86=lambda: re.search("__x86_64__|__i386__", macros(()).output)
@@ -318,7 +304,7 @@ def _ask_target(compiler: Compiler, name: str, asked: str) -> Target:
                     f"{asked}{name!r} is unknown to {compiler.version}: expected 'native', 'generic' or "
                     f"a -march name that it knows{_names_in(ran.messages)}"
                 )
-            flags, ran = (), _Ran(0, "", "")  # a compiler that cannot tell gets plain C
+            flags, ran = (), processes.Ran(0, "", "")  # a compiler that cannot tell gets plain C
 
         features = _features(ran.output)
         vector_bytes = 0 if name == "generic" else _vector_bytes(features)
@@ -388,206 +374,6 @@ def _cpu() -> str:
     # Not the clock rate, nor the number of the core.
     keys = r"flags|features|isa|uarch|vendor_id|cpu|cpu (?:family|implementer|variant|part)|model|model name"
     return cache.digest(*re.findall(rf"^(?:{keys})\s*:.*$", text, re.MULTILINE | re.IGNORECASE))
-
-
-# --- building --------------------------------------------------------------------------------------------
-
-
-def build(
-    source: str,
-    *,
-    name: str,
-    compiler: Compiler,
-    target: Target,
-    openmp: bool = False,
-    data: Mapping[str, bytes] = MappingProxyType({}),
-) -> Path:
-    """Compile C into a shared library, or find it compiled; returns the library's absolute path.
-
-    `name` names the files (letters that do not suit a file name become underscores). The C lies beside the
-    library with suffix .c, and so do the `data`, a mapping from file name to content; the compiler runs in
-    that directory, so the C can include them.
-
-    Raises ValueError if `openmp` is asked of a compiler that has none or a data file's name is not a plain
-    one, CompilationError if the compiler refuses the C or gives no answer in ten minutes (the message says
-    where the C was kept), and CacheError if the cache directory cannot be written.
-    """
-    if openmp and compiler.openmp is None:
-        raise ValueError(f"OpenMP does not work with {compiler.version}; look at compiler.openmp first")
-    stem = re.sub(r"[^A-Za-z0-9_]", "_", name)[:64] or "graph"
-    library = stem + _SUFFIX
-    files = {f"{stem}.c": source.encode()}
-    for file, content in data.items():
-        if not re.fullmatch(r"\w[\w.-]*", file) or file in (*files, library, "entry.json"):
-            raise ValueError(
-                f"data file {file!r}: expected a plain file name that {stem!r} does not use itself"
-            )
-        files[file] = content
-
-    command = [*compiler.argv, *compiler.flags, *target.flags, *(compiler.openmp or () if openmp else ())]
-    command += ["-o", library, f"{stem}.c", "-lm"]
-    contents = [part for file in sorted(files) for part in (file, files[file])]
-    key = cache.digest(compiler.identity, target.fingerprint, *target.features, "", *command, "", *contents)
-
-    folder = cache.directory()
-    entry = folder / f"{stem}-{key[:16]}"
-    if _verify(entry, key):
-        return entry / library
-
-    import tempfile
-
-    with cache.writing():
-        work = Path(tempfile.mkdtemp(prefix=".building-", dir=cache.make(folder)))  # same disk: rename is atomic
-        try:
-            for file, content in files.items():
-                (work / file).write_bytes(content)
-            ran = _run(command, work)
-            if ran.code != 0 or not (work / library).exists():
-                kept = _keep(work, folder / "failed" / entry.name, ran)
-                raise CompilationError(_failure(command, ran, kept))
-            for path in work.iterdir():
-                if path.name in files or path.name == library:
-                    path.chmod(0o600)  # whatever the umask: what others can write is not loaded
-                else:
-                    path.unlink()  # some linkers leave more behind
-            checksums = {file: cache.checksum((work / file).read_bytes()) for file in (*sorted(files), library)}
-            cache.write_record(work / "entry.json", {"key": key, "command": command, "files": checksums})
-            _publish(work, entry, key)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return entry / library
-
-
-def _publish(work: Path, entry: Path, key: str) -> None:
-    """Rename `work` to `entry`, unless another process has put a sound one there first."""
-    for last in (False, False, True):
-        try:
-            os.rename(work, entry)
-            return
-        except OSError:  # it exists (or cannot be written, and the last attempt says so)
-            if _verify(entry, key):
-                return
-            if last:
-                raise
-        cache.set_aside(entry)  # damaged or foreign
-
-
-def _keep(work: Path, kept: Path, ran: _Ran) -> Path:
-    (work / "messages.txt").write_text(ran.messages or ran.output)
-    cache.make(kept.parent)
-    shutil.rmtree(kept, ignore_errors=True)
-    try:
-        os.rename(work, kept)
-    except OSError:  # another process fails over the same C at this moment, and keeps it
-        if not kept.is_dir():
-            raise
-    return kept
-
-
-def _failure(command: Sequence[str], ran: _Ran, kept: Path) -> str:
-    if ran.code is None:
-        how = f"gave no answer in {_TIMEOUT:g} s and was stopped"
-    elif ran.code < 0:
-        how = f"was ended by signal {-ran.code}" + (" (out of memory?)" if ran.code == -9 else "")
-    else:
-        how = f"failed with exit status {ran.code}" if ran.code else "made no library"
-    lines = _first_lines(ran.messages or ran.output) or "(it said nothing)"
-    again = f"cd {shlex.quote(str(kept))} && {shlex.join(command)}"
-    return f"the C compiler {how}:\n{lines}\nThe C was kept; to see this again: {again}"
-
-
-def _verify(entry: Path, key: str | None = None) -> bool:
-    """Is this a whole, unaltered entry of ours (and the one that `key` asks for)?"""
-    record = cache.read_record(entry / "entry.json")
-    try:
-        if record is None or not cache.is_ours(os.stat(entry, follow_symlinks=False)):
-            return False
-    except OSError:
-        return False
-    if not entry.name.endswith(record["key"][:16]) or key not in (None, record["key"]):
-        return False
-    for file, checksum in record["files"].items():
-        content = cache.read_private(entry / file)
-        if content is None or cache.checksum(content) != checksum:
-            return False
-    return True
-
-
-# --- warm starts -----------------------------------------------------------------------------------------
-
-
-def recall(digest: str, compiler: Compiler, target: Target) -> dict[str, Any] | None:
-    """What was remembered for a graph, or None if there is nothing that can be relied on.
-
-    `digest` is the caller's, and covers graph, graphc version and options; compiler and target are added
-    here. The record comes back as JSON gives it (tuples are lists), with `record["library"]` set to the
-    absolute Path of the library, which has been checked: an entry that is gone, damaged or foreign is not
-    recalled.
-    """
-    known = cache.read_record(_graph_record(digest, compiler, target))
-    if known is None:
-        return None
-    library = cache.directory() / known["library"]
-    return known["record"] | {"library": library} if _verify(library.parent) else None
-
-
-def remember(
-    digest: str, record: Mapping[str, Any], *, library: Path, compiler: Compiler, target: Target
-) -> None:
-    """Note that the graph of `digest` was built into `library` (a path that `build` returned).
-
-    `record` is whatever JSON-able facts loading needs. Raises ValueError if the library is not in the cache
-    directory, TypeError if the record is not JSON-able, CacheError if it cannot be written.
-    """
-    relative = library.relative_to(cache.directory()).as_posix()  # the cache may be moved as a whole
-    cache.write_record(_graph_record(digest, compiler, target), {"library": relative, "record": dict(record)})
-
-
-def _graph_record(digest: str, compiler: Compiler, target: Target) -> Path:
-    parts = (digest, compiler.identity, *compiler.flags, "", *target.flags, "", target.fingerprint)
-    return cache.record_path("graph", cache.digest(*parts))
-
-
-# --- running programs ------------------------------------------------------------------------------------
-
-
-class _Ran(NamedTuple):
-    code: int | None  # None: stopped after _TIMEOUT; 127: not started; negative: ended by that signal
-    output: str
-    messages: str
-
-
-def _run(command: Sequence[str], directory: str | Path) -> _Ran:
-    """Run a program to its end, or to _TIMEOUT seconds. English messages, no input, never raises OSError."""
-    import subprocess  # a warm start gets by without it
-
-    pipe = subprocess.PIPE
-    try:
-        # A session of its own, so that what ends a compiler's driver also ends the programs it has started,
-        # which would otherwise hold the pipes open.
-        process = subprocess.Popen(
-            command, cwd=directory, env=os.environ | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL, stdout=pipe,
-            stderr=pipe, encoding="utf-8", errors="replace", start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        return _Ran(127, "", str(error))
-    with process:
-        try:
-            output, messages = process.communicate(timeout=_TIMEOUT)
-        except BaseException as error:  # Ctrl-C included
-            with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL) if os.name == "posix" else process.kill()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            return _Ran(None, "", f"no answer in {_TIMEOUT:g} s")
-    return _Ran(process.returncode, output, messages)
-
-
-def _first_lines(text: str, count: int = 20) -> str:
-    lines = text.strip().splitlines()
-    if len(lines) > count:
-        lines[count:] = [f"... ({len(lines) - count} more lines)"]
-    return "\n".join(lines)
 
 
 # --- for people ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import enter, toolchain
+from graphc import enter, libraries, toolchain
 from graphc.call import SHORT
 from graphc.program import NativeProgram, Signature
 from graphc.runtime import Function
@@ -243,7 +243,7 @@ def test_objects_that_lie_otherwise(monkeypatch, tmp_path):
     wrong = enter.source().replace("    int rank;\n", "    int other, rank;\n")
     assert wrong != enter.source()
     monkeypatch.setenv("GRAPHC_BUILD_DIR", str(tmp_path))
-    assert enter.load(toolchain.build(wrong, name="wrong", compiler=compiler, target=toolchain.resolve_target(compiler))).function is None
+    assert enter.load(libraries.build(wrong, name="wrong", compiler=compiler, target=toolchain.resolve_target(compiler))).function is None
     program = scale()._caller.program
     program.ways = dataclasses.replace(program.ways, function=None)
     f = Function(program)

@@ -24,7 +24,7 @@ ORDER = """
     arguments enter feed program concurrency call runtime
     lower lower.index lower.equations lower.lower
     schedule schedule.kernels schedule.fuse schedule.scalars schedule.nest schedule.product schedule.routines schedule.schedule schedule.work schedule.show schedule.tiling
-    threads plan memory vecmath cache toolchain render spell statements stages contract alike emit
+    threads plan memory vecmath cache processes toolchain libraries render spell statements stages contract alike emit
     compile pipeline profile
     train persist check draw
     __init__ demo cli __main__

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from graphc import cache as build_cache
-from graphc import toolchain
-from graphc.toolchain import Compiler, Target, build, find_compiler, recall, remember, resolve_target
+from graphc import libraries, processes, toolchain
+from graphc.libraries import build, recall, remember
+from graphc.toolchain import Compiler, Target, find_compiler, resolve_target
 from graphc.types import CacheError, CompilationError, CompilerNotFoundError
 
 C = "float twice(float x);\nfloat twice(float x) { return 2.0f * x; }\n"
@@ -150,7 +151,7 @@ def test_flags_are_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_openmp_counts_only_if_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """zig, and clang without libomp, link OpenMP code into a library that cannot be loaded."""
     real = shlex.quote(find_compiler().argv[0])
-    broken = 'for a; do [ "$a" = -fopenmp ] && : > "probe' + toolchain._SUFFIX + '" && exit 0; done\n'
+    broken = 'for a; do [ "$a" = -fopenmp ] && : > "probe' + toolchain.SUFFIX + '" && exit 0; done\n'
     monkeypatch.setenv("CC", str(script(tmp_path / "half", f'{broken}exec {real} "$@"\n')))
     assert find_compiler().openmp is None
 
@@ -177,7 +178,7 @@ def test_a_changed_compiler_is_probed_again(tmp_path: Path, monkeypatch: pytest.
     body = f'exec {shlex.quote(find_compiler().argv[0])} "$@"\n'
     monkeypatch.setenv("CC", str(script(tmp_path / "mycc", body)))
     before = find_compiler()
-    monkeypatch.setattr(toolchain, "_run", no_programs)
+    monkeypatch.setattr(processes, "run", no_programs)
     assert find_compiler() == before
     monkeypatch.undo()
     monkeypatch.setenv("GRAPHC_BUILD_DIR", str(tmp_path / "cache"))
@@ -247,7 +248,7 @@ def test_a_target_this_cpu_lacks_is_refused(
     tools: tuple[Compiler, Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiler, _ = tools
-    if "__x86_64__" not in toolchain._run([*compiler.argv, "-dM", "-E", "-x", "c", os.devnull], "/").output:
+    if "__x86_64__" not in processes.run([*compiler.argv, "-dM", "-E", "-x", "c", os.devnull], "/").output:
         pytest.skip("not an x86")
     monkeypatch.setattr(toolchain, "_cpu", lambda: "a small one")
     ask = toolchain._ask_target
@@ -269,7 +270,7 @@ def test_build_and_find_again(tools: tuple[Compiler, Target], monkeypatch: pytes
     assert library.stem == "my_net"
     assert twice(library) == 42.0
     assert library.with_suffix(".c").read_text() == C
-    monkeypatch.setattr(toolchain, "_run", no_programs)
+    monkeypatch.setattr(processes, "run", no_programs)
     assert build(C, name="my net", compiler=compiler, target=target) == library
 
 
@@ -382,7 +383,7 @@ def test_a_damaged_or_foreign_entry_is_rebuilt(
     assert recall("graph", compiler, target) is None
     assert build(C, name="g", compiler=compiler, target=target) == library
     assert library.read_bytes() == sound
-    assert toolchain._verify(library.parent)
+    assert libraries._verify(library.parent)
     assert library.stat().st_uid == os.geteuid()
     assert recall("graph", compiler, target) is not None
     assert not list(cache.glob(".*"))
@@ -401,7 +402,7 @@ def test_an_entry_of_another_key_is_not_taken(tools: tuple[Compiler, Target]) ->
     assert record is not None
     record["key"] = record["key"][:-1] + ("1" if record["key"][-1] == "0" else "0")  # the same directory name
     build_cache.write_record(library.parent / "entry.json", record)
-    assert toolchain._verify(library.parent)
+    assert libraries._verify(library.parent)
     build(C, name="g", compiler=compiler, target=target)
     assert build_cache.read_record(library.parent / "entry.json") != record
 
@@ -448,7 +449,7 @@ def test_a_compiler_that_hangs_is_stopped_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiler, target = fake(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait\n")
-    monkeypatch.setattr(toolchain, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(processes, "TIMEOUT", 0.3)
     start = time.monotonic()
     with pytest.raises(CompilationError, match=r"no answer in 0\.3 s"):
         build(C, name="g", compiler=compiler, target=target)
@@ -486,10 +487,10 @@ def test_processes_that_build_at_once(tmp_path: Path, cache: Path) -> None:
         tmp_path,
         f"echo > {tmp_path}/began.$$\n"
         f"for i in $(seq 400); do [ {begun} ] && break; sleep 0.02; done\n"
-        f"echo $$ > g{toolchain._SUFFIX}\n",
+        f"echo $$ > g{toolchain.SUFFIX}\n",
     )
     built = f"build({C!r}, name='g', compiler={compiler!r}, target={target!r})"
-    program = f"from graphc.toolchain import *; path = {built}; print(path, path.read_text())"
+    program = f"from graphc.libraries import *; from graphc.toolchain import *; path = {built}; print(path, path.read_text())"
     environment = os.environ | {"PYTHONPATH": str(Path(toolchain.__file__).parents[1])}
     processes = [
         subprocess.Popen(
@@ -501,7 +502,7 @@ def test_processes_that_build_at_once(tmp_path: Path, cache: Path) -> None:
     results = [process.communicate(timeout=60) for process in processes]
     assert len({out for out, _ in results}) == 1, results
     assert len(list(tmp_path.glob("began.*"))) == 3
-    assert toolchain._verify(Path(results[0][0].split()[0]).parent)
+    assert libraries._verify(Path(results[0][0].split()[0]).parent)
     assert not list(cache.glob(".*"))
 
 
@@ -588,7 +589,7 @@ def test_a_warm_start_is_fast_and_runs_nothing(
 ) -> None:
     library = build(C, name="g", compiler=tools[0], target=tools[1])
     remember("graph", {}, library=library, compiler=tools[0], target=tools[1])
-    monkeypatch.setattr(toolchain, "_run", no_programs)
+    monkeypatch.setattr(processes, "run", no_programs)
     times = []
     for _ in range(20):
         toolchain._cpu.cache_clear()
