@@ -8,6 +8,7 @@ the end: `{a: b, b: a}` swaps. These orders are edges between kernels, like thos
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Mapping
 from math import prod
 
@@ -254,35 +255,33 @@ def _elementwise(kernel: Kernel, updates: Mapping[str, str]) -> set[str]:
     else:
         return harmless
     loads: dict[str, list[Scalar]] = {}
-    users: dict[Scalar, list[Scalar]] = {}
     for scalar in scalars:
         if scalar.op == "load":
             loads.setdefault(scalar.tensor, []).append(scalar)
-        for arg in scalar.args:
-            users.setdefault(arg, []).append(scalar)
-    roots: dict[Scalar, set[int]] = {}
+    used = dict.fromkeys(scalars, 0)  # where, a bit for each place
     stores: dict[str, tuple[int, Index]] = {}
     for place, (_, lines) in enumerate(places):
         for line in lines:
             for root in roots_of(line):
-                roots.setdefault(root, set()).add(place)
+                used[root] |= 1 << place
             if isinstance(line, Store):
                 stores.setdefault(line.tensor, (place, line.index))
 
+    waiting = Counter(arg for scalar in scalars for arg in scalar.args)
+    ready = [scalar for scalar in scalars if scalar not in waiting]
+    while ready:  # a scalar after all that use it
+        scalar = ready.pop()
+        for arg in scalar.args:
+            used[arg] |= used[scalar]
+            waiting[arg] -= 1
+            if not waiting[arg]:
+                ready.append(arg)
+    repeated = sum(1 << place for place, (again, _) in enumerate(places) if again)
+
     def spares(load: Scalar, place: int, stored: Index) -> bool:
         """Whether a store in ``place`` leaves alone what ``load`` reads, wherever that is used."""
-        stack, seen = [load], {load}
-        while stack:
-            scalar = stack.pop()
-            for used in roots.get(scalar, ()):
-                together = used == place or (places[used][0] and places[place][0])
-                if used > place or (together and load.index != stored):
-                    return False
-            for user in users.get(scalar, ()):
-                if user not in seen:
-                    seen.add(user)
-                    stack.append(user)
-        return True
+        together = 1 << place | (repeated if places[place][0] else 0)
+        return not used[load] >> (place + 1) and (load.index == stored or not used[load] & together)
 
     for parameter, name in updates.items():  # a running result is in no place: it is not complete while the old value is read
         if parameter not in apart and name in stores and all(spares(load, *stores[name]) for load in loads.get(parameter, ())):
