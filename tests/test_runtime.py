@@ -7,9 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from graphc.types import (
     ShapeError,
     TensorType,
 )
+from tests.interrupts import ctrl_c
 
 
 @pytest.fixture(params=["numpy", "native"])
@@ -343,21 +344,6 @@ def test_a_run_goes_on_at_the_pace_of_the_last(backend):
         f.run(100, progress=lambda done, total, seen=seen: seen.append(done))
         assert (seen[0] == 1) is first
         assert seen[-1] == 100
-
-
-@contextmanager
-def ctrl_c(delay):
-    """Ctrl-C after ``delay`` seconds, with no garbage about: Python drops one that comes in a weakref callback."""
-    gc.collect()
-    gc.disable()
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, delay)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-        gc.enable()
 
 
 def test_ctrl_c(backend):
@@ -791,6 +777,4 @@ from graphc.program import NativeProgram, Signature
 NativeProgram(Path({str(hand_library)!r}), Signature("hand", (), (), ()))
 assert not {{"cffi", "pycparser", "jinja2"}} & set(sys.modules), "imported on the warm path"
 """
-    import sys
-
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import re
-import signal
 import sys
 import zipfile
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,6 +21,7 @@ from graphc.types import (
     NameClashError,
     ShapeError,
 )
+from tests.interrupts import ctrl_c
 
 
 @pytest.fixture(params=["numpy", "native"])
@@ -317,21 +315,6 @@ def test_progress(backend, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     with pytest.raises(ImportError, match=r"graphc\[progress\]"):
         step.fit(data(), epochs=2, progress=True)
-
-
-@contextmanager
-def ctrl_c(delay):
-    """Ctrl-C after ``delay`` seconds, with no garbage about: Python drops one that comes in a weakref callback."""
-    gc.collect()
-    gc.disable()
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, delay)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-        gc.enable()
 
 
 def test_ctrl_c_in_fit(backend):
