@@ -229,26 +229,9 @@ class _Emitter:
         self.in_arena: dict[str, None] = {}
         self.checks: list[tuple[str, int, int]] = []
         functions = [self.function(number, kernel) for number, kernel in enumerate(kernels)]
-        written = self.written(functions)
-        contractions = [f.contraction for f in functions if f.contraction is not None]
-        texts = [line for f in functions for line in f.texts]
-        used = helpers_used(texts)
-        read = {name for kernel in kernels for name in reads_of(kernel)}
-        tables = [self.table(name) for name in self.constants if name in read]
-        values = [value for table in tables for value in table["values"]]
-        vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
-        template = environment().get_template("helpers.h.j2")
-        helpers = template.render(helpers=sorted(used - set(vector)), short=SHORT_ROW, panel=PANEL)
         context = {
             "name": self.schedule.name,
-            "kernels": written,
             "functions": functions,
-            "contractions": contractions,
-            "micro_kernels": micro_kernels(contractions),
-            **self.vectors(contractions, used, helpers),
-            "math_used": vector,
-            "math_files": vecmath.files(vector),
-            "helpers": helpers,
             "inputs": [self.field(name, False) for name in self.inputs],
             "parameters": [self.field(name, name in self.updated) for name in self.parameters],
             "outputs": [self.field(name, True) for name in self.outputs],
@@ -256,27 +239,41 @@ class _Emitter:
             "arena_bytes": self.plan.nbytes,
             "threaded": self.threaded,
             "timed": self.timed,
-            "intermediates": [
-                {
-                    "ctype": self.types[n].dtype.ctype,
-                    "name": self.names[n],
-                    "offset": self.plan.offsets[n],
-                    "type": str(self.types[n]),
-                }
-                for n in self.in_arena
-            ],
-            "includes": includes_of([*texts, *values, helpers], vector),
-            "prelude": bool(
-                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in [*written, helpers])
-            ),
-            "tables": tables,
+            "intermediates": [self.field(name, True) | {"offset": self.plan.offsets[name]} for name in self.in_arena],
             "dtypes": sorted({str(type.dtype) for type in self.types.values()}),
+            **self.definitions(functions),
         }
         source = environment().get_template("program.c.j2").render(context)
         source = re.sub(r"\n{3,}", "\n\n", source)  # what was left out leaves its blank lines
         header = environment().get_template("program.h.j2").render(context)
         reports = tuple(self.report(kernel, view) for kernel, view in zip(kernels, functions, strict=True))
         return Emitted(self.schedule.name, source, header, self.plan.nbytes, self.threaded, reports, tuple(self.checks))
+
+    def definitions(self, functions: Sequence[FunctionView]) -> dict[str, Any]:
+        """What is defined ahead of the main function: the kernels and, ahead of those, what they use and nothing else."""
+        written = self.written(functions)
+        contractions = [f.contraction for f in functions if f.contraction is not None]
+        texts = [line for f in functions for line in f.texts]
+        used = helpers_used(texts)
+        read = {name for kernel in self.schedule.kernels for name in reads_of(kernel)}
+        tables = [self.table(name) for name in self.constants if name in read]
+        values = [value for table in tables for value in table["values"]]
+        vector = vecmath.closure(sorted(used & set(vecmath.DEPENDS)))
+        template = environment().get_template("helpers.h.j2")
+        helpers = template.render(helpers=sorted(used - set(vector)), short=SHORT_ROW, panel=PANEL)
+        return {
+            "kernels": written,
+            "micro_kernels": micro_kernels(contractions),
+            **self.vectors(contractions, used, helpers),
+            "math_used": vector,
+            "math_files": vecmath.files(vector),
+            "helpers": helpers,
+            "includes": includes_of([*texts, *values, helpers], vector),
+            "prelude": bool(
+                contractions or vector or any(f.hints for f in functions) or any("GX_" in t for t in [*written, helpers])
+            ),
+            "tables": tables,
+        }
 
     def written(self, functions: Sequence[FunctionView]) -> list[str]:
         """The C of the functions. Those that are alike become the first of them, which stays apart: a compiler would put a small
