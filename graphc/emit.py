@@ -291,11 +291,11 @@ class _Emitter:
 
     def vectors(self, contractions: Sequence[Contraction], used: set[str], helpers: str) -> dict[str, Any]:
         """What the prelude of vectors needs to have: dtypes, by what is done with them."""
-        row_dots, column_dots, row_sums = (
+        row_dots, column_dots, row_sums, abreast = (
             [d for d, prefix in VECTOR_PREFIX.items() if any(f"{prefix}_{name}" in used for name in names)]
-            for names in (["row_dots"], ["column_dots"], ["row_sums", "row_dots"])
+            for names in (["row_dots"], ["column_dots"], ["row_sums", "row_dots"], ["abreast"])
         )
-        needed = {*row_sums, *column_dots, *(c.dtype for c in contractions)}
+        needed = {*row_sums, *column_dots, *abreast, *(c.dtype for c in contractions)}
         return {
             "vector_dtypes": [str(d) for d, prefix in VECTOR_PREFIX.items() if d in needed or f"{prefix}x" in helpers],
             "row_sums": row_sums,
@@ -303,7 +303,8 @@ class _Emitter:
             "column_dots": column_dots,
             "vector_bytes": self.model.vector_bytes,
             "transposed": transposed_dtypes(contractions),
-            "upright": upright_dtypes(contractions),
+            "upright": [*upright_dtypes(contractions), *abreast],
+            "abreast": abreast,
         }
 
     def field(self, name: str, written: bool) -> dict[str, Any]:

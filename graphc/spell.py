@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -287,11 +288,18 @@ class ScalarSpeller(Speller):
         self.place = ""  # of a round in its strip
         self.handed: dict[str, str] = {}  # values that a strip keeps for all of its rounds, and in which array
         self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
+        self.elements: Mapping[tuple[str, Index], str] = {}  # those that lie elsewhere
         self.locals = CNames(within=names)
 
     def with_axes(self, axes: Mapping[int, str]) -> ScalarSpeller:
         """The same with other axes, and local names of its own."""
         return ScalarSpeller(self.names, self.shapes, axes, self.by_value, self.starts)
+
+    def finding(self, elements: Mapping[tuple[str, Index], str]) -> ScalarSpeller:
+        """The same that finds some elements elsewhere."""
+        found = copy(self)
+        found.elements = elements
+        return found
 
     def atom(self, atom: Any) -> str:
         if isinstance(atom, Pick):
@@ -340,6 +348,8 @@ class ScalarSpeller(Speller):
         """One element of an array; a scalar that is passed by value is its name."""
         if tensor in self.by_value:
             return self.names[tensor]
+        if (tensor, index) in self.elements:
+            return self.elements[tensor, index]
         return f"{self.names[tensor]}[{self.rows.get(tensor, '')}{self.index(self.offset(tensor, index))}]"
 
     def address(self, tensor: str, index: Index) -> str:

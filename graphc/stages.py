@@ -5,7 +5,7 @@ In a strip, where several rounds go through each stage together, a round alone w
     dots       products of all rows (or columns) of a strip with a vector are one call of a helper
     row sums   the lanes of all rounds are kept, and added up together
     columns    running results of columns stay in registers while the rounds go by, some columns at a time
-    abreast    the largest or smallest elements of short rows are found in all rounds side by side, column by column
+    abreast    short rows are added up, or their largest or smallest elements found, in all rounds side by side, column by column
     flat       a dear function of each element of short rows is one loop over the elements of all rounds
 """
 
@@ -58,7 +58,7 @@ class StageView:
     row_sums: list[str] = field(default_factory=list)
     dots: list[str] = field(default_factory=list)
     abreast: list[str] = field(default_factory=list)
-    columns_read: list[tuple[str, str]] = field(default_factory=list)  # an array of what rounds abreast read; what fills it
+    gathered: list[str] = field(default_factory=list)  # what rounds abreast read, put side by side
     flat: str = ""
     flat_extent: int = 0
     columns: list[dict[str, str]] = field(default_factory=list)
@@ -71,8 +71,7 @@ class StageView:
     def texts(self) -> list[str]:
         """All of its C, to be searched."""
         lines = self.before + self.start + self.opened + self.body + self.closed + self.finish + self.after
-        read = [text for texts in self.columns_read for text in texts]
-        return [*lines, *self.row_sums, *self.dots, *self.abreast, *read, self.flat]
+        return [*lines, *self.row_sums, *self.dots, *self.abreast, *self.gathered, self.flat]
 
 
 def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, private: list[str]) -> StageView:
@@ -81,15 +80,14 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     columns = [] if helpers else added_columns(stage, kernel)
     some = {a.name: spell.local(a, "_some") for a in columns}
     rows = [a for a in stage.accumulators if not helpers and added_by_rows(a, kernel, stage)]
-    sought = stage.accumulators if abreast(stage, kernel) else ()
+    apart = None if helpers else abreast(stage, kernel, spell.speller)
+    sought = stage.accumulators if apart is not None else ()
     inner = flat(stage, kernel)
     body: list[Line] = [*stage.body[:-1], inner or stage.body[-1]] if stage.body else []
-    columns_read: list[tuple[str, str]] = []
-    if sought:
-        body = [collected(line, spell, kernel, columns_read) for line in body]
+    speller, gathered = side_by_side(apart, stage, kernel, spell.speller) if apart else (spell.speller, [])
     private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
     spell = StatementSpeller(
-        spell.speller,
+        speller,
         lane="lane" if stage.lanes > 1 else spell.lane,
         kept={name: f"{array}[lane]" for name, array in some.items()} | {a.name: spell.speller.local(a.name) for a in sought},
         by_rows=[a.name for a in rows],
@@ -110,7 +108,7 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
         row_sums=[row_sums(a, spell) for a in rows],
         dots=helpers,
         abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in sought],
-        columns_read=columns_read,
+        gathered=gathered,
         columns=[{"ctype": a.dtype.ctype, "some": some[a.name], "all": spell.columns(a)} for a in columns],
         columns_at_once=COLUMN_BYTES // max((a.dtype.itemsize for a in columns), default=COLUMN_BYTES),
     )
@@ -119,29 +117,45 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     return view
 
 
-def abreast(stage: Stage, kernel: LoopKernel) -> bool:
-    """Whether the rounds of a strip go side by side through short rows whose largest or smallest they look for: one alone
-    waits for each comparison."""
+def abreast(stage: Stage, kernel: LoopKernel, speller: ScalarSpeller) -> dict[Scalar, int] | None:
+    """What rounds of a strip that go side by side through short rows read of rows that lie far apart, and how far; None where
+    each round goes alone. Alone it waits for each comparison, or is added up element by element."""
     plain = len(stage.loops) == stage.reduced == stage.lanes == 1 and not (stage.before or stage.after)
-    found = all(a.kind in ("max", "min") and a.name in kernel.handed for a in stage.accumulators)
-    return bool(kernel.strip and stage.accumulators) and plain and found and not any(isinstance(x, Store) for x in stage.body)
+    kinds = {a.kind for a in stage.accumulators if a.name in kernel.handed}
+    stores = any(isinstance(line, Store) for line in stage.body)
+    if not (kernel.strip and kinds and plain) or stores or any(a.name not in kernel.handed for a in stage.accumulators):
+        return None
+    loads = [s for s in reached(root for line in stage.body for root in roots_of(line)) if s.op == "load"]
+    apart = {s: distance for s in loads if (distance := rows_apart(s, stage, kernel, speller))}
+    sums = kinds <= {"sum", "dot"} and len(apart) == len(loads) > 0 and all(a.dtype.is_float for a in stage.accumulators)
+    return apart if kinds <= {"max", "min"} or sums else None
 
 
-def collected(line: Line, spell: StatementSpeller, kernel: LoopKernel, found: list[tuple[str, str]]) -> Line:
-    """A line of rounds that go abreast, whose elements, one of each row, are put side by side before where they lie so far apart
-    that a compiler finds no vector load for them and would go element by element through all of the loop: gcc has those of
-    every third, and of strides that are powers of two."""
-    if not isinstance(line, Accumulate) or line.values[0].op != "load" or line.values[0].name:
-        return line
-    (scalar,) = line.values
-    row = kernel.buffers.get(scalar.tensor)
-    stride = scalar.index.factor(kernel.outer[0][0]) if row is None else row.size
-    if stride is None or stride <= 3 or stride & (stride - 1) == 0:
-        return line
-    array = spell.speller.locals.fresh(f"{scalar.tensor}_column")
-    element = f"{array}[{spell.speller.place}]"
-    found.append((f"{scalar.dtype.ctype} {array}[{kernel.strip}];", f"{element} = {spell.speller.expression(scalar)};"))
-    return replace(line, values=(spell.speller.spelled(element, scalar.dtype),))
+def rows_apart(load: Scalar, stage: Stage, kernel: LoopKernel, speller: ScalarSpeller) -> int:
+    """How far apart the rows lie of which rounds read elements, if so that a compiler finds no vector load for one of each: gcc
+    has those of every third, and of strides that are powers of two. Else 0."""
+    (rounds, count), (along, extent), row = kernel.outer[0], stage.loops[0], kernel.buffers.get(load.tensor)
+    distance = (load.index.factor(rounds) or 0) if row is None else row.size
+    place = Index.of(along, extent) + (Index.of(rounds, count) * distance if row is None else 0)
+    there = speller.offset(load.tensor, load.index) + place * -1 == Index()
+    plain = there and load.dtype in VECTOR_PREFIX and load.tensor not in speller.by_value
+    return distance if plain and extent >= 4 and distance & (distance - 1) else 0
+
+
+def side_by_side(
+    loads: Mapping[Scalar, int], stage: Stage, kernel: LoopKernel, speller: ScalarSpeller
+) -> tuple[ScalarSpeller, list[str]]:
+    """What puts elements of all rounds of a strip side by side, column by column, and a speller that finds them there."""
+    (rounds, count), (along, extent), lines = kernel.outer[0], stage.loops[0], []
+    elements = {}
+    for load, distance in loads.items():
+        array, ctype = speller.locals.fresh(f"{load.tensor}_columns"), load.dtype.ctype
+        whole = load.tensor in kernel.buffers or kernel.strip == count
+        first = speller.names[load.tensor] + ("" if whole else f" + {axis_name(rounds)}_0 * {distance}")
+        lines.append(f"{ctype} {array}[{extent} * {kernel.strip}] GX_ALIGNED;")
+        lines.append(f"{VECTOR_PREFIX[load.dtype]}_abreast({first}, {distance}, COUNT, {extent}, {array}, {kernel.strip});")
+        elements[load.tensor, load.index] = f"{array}[{axis_name(along)} * {kernel.strip} + {speller.place}]"
+    return speller.finding(elements), lines
 
 
 def flat(stage: Stage, kernel: LoopKernel) -> Store | None:

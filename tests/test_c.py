@@ -167,6 +167,9 @@ def reductions(f):
     tall, cube = f.input("tall", (4100, 7)), f.input("cube", (5, 18, 33))
     outputs = [gx.sum(x), gx.sum(x, 1), gx.sum(x, 0), gx.sum(y), y @ y, gx.max(y), gx.min(x, 1), gx.argmin(x, 1), gx.mean(y * y)]
     outputs += [gx.sum(tall, 0), gx.max(tall, 0), gx.sum(tall * tall, 1), gx.argmax(tall, 0), gx.sum(tall)]
+    for dtype, columns in (("float32", 10), ("float64", 7), ("float32", 5)):  # short rows, added up side by side
+        rows = f.input(f"rows_{dtype}_{columns}", (203, columns), dtype)
+        outputs += [gx.sum(rows * rows), gx.sum(gx.logsumexp(rows, 1)), gx.sum(gx.max(gx.relu(rows), 1) * gx.sum(rows * rows[0], 1))]
     outputs += [gx.sum(cube, 1), gx.sum(cube, (0, 2)), gx.max(cube, (0, 1)), gx.argmax(cube, 1), gx.mean(cube, 0, keepdims=True)]
     return outputs, {}
 

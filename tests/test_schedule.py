@@ -148,12 +148,13 @@ def test_products_of_rows_have_the_bits_of_their_loops():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(8, 2), (37, 10), (100, 15)])
 def test_short_rows_go_side_by_side(shape, dtype):
-    """The maxima of short rows are looked for in all rows of a strip at once, and exp runs through their elements as one loop."""
+    """The maxima and sums of short rows are taken in all rows of a strip at once; exp runs through their elements as one loop."""
     x, labels = gx.input("x", shape, dtype), gx.input("labels", shape[:1], "int32")
     loss = gx.mean(gx.nn.softmax_cross_entropy(x, labels))
     f = gx.compile([x, labels], [loss, gx.grad(loss, x)], name="short")
-    together = "x" if shape[1] == 2 else "x_column"  # rows of 2 are a stride that compilers load with vectors
+    together, added = ("x", "exp") if shape[1] == 2 else ("x_columns", "exp_columns")  # rows of 2 are a stride that compilers load with vectors
     assert re.search(rf"max\[i.*\] = gx_maxf?\({together}\[", f.c_source)
+    assert re.search(rf"sum.* \+= {added}\[", f.c_source)
     assert re.search(r"exp\[e\] = gx_expf?\(exp\[e\]\)", f.c_source)
     given = np.random.default_rng(0).normal(scale=9, size=shape).astype(dtype), np.arange(shape[0], dtype=np.int32) % shape[1]
     for got, want in zip(f(*given), gx.evaluate([loss, gx.grad(loss, x)], {"x": given[0], "labels": given[1]}), strict=True):
