@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -38,6 +38,7 @@ __all__ = [
     "normalize_axis",
     "promote",
     "shape_of",
+    "whole",
 ]
 
 
@@ -203,7 +204,7 @@ class TensorType:
 
 def shape_of(shape: Any, *, what: str = "shape") -> tuple[int, ...]:
     """A checked shape: an int or a sequence of non-negative ints, of a size that memory could hold."""
-    items: Sequence[Any] = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    items: Sequence[Any] = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     for extent in items:
         if isinstance(extent, bool) or not isinstance(extent, int | np.integer):
             raise ShapeError(f"{what} must be integers, got {extent!r} in {shape!r}; shapes are static")
@@ -213,6 +214,13 @@ def shape_of(shape: Any, *, what: str = "shape") -> tuple[int, ...]:
     if math.prod(extent for extent in checked if extent) * 8 > _LARGEST_BYTES:
         raise ShapeError(f"{what} {checked} is too large: {math.prod(checked):,} elements cannot be held in memory")
     return checked
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number as an int; raises :class:`ShapeError` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ShapeError(f"{what} must be a whole number, got {value!r}; shapes are static")
+    return int(value)
 
 
 def normalize_axis(axis: Any, rank: int) -> int:

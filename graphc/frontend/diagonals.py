@@ -14,7 +14,7 @@ from graphc.ir import Node, operator
 from graphc.ops.pointwise import as_node, cast, less_equal, where
 from graphc.ops.routines import cut
 from graphc.ops.structural import iota, pad, reduce, reshape
-from graphc.types import BOOL, INT32, ShapeError, normalize_axis
+from graphc.types import BOOL, INT32, ShapeError, normalize_axis, whole
 
 __all__ = [
     "diag",
@@ -36,7 +36,7 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Node:
         raise ShapeError(f"diagonal needs two different axes, got {axis1} and {axis2}")
     node = moveaxis(node, (rows, columns), (-2, -1))
     *outer, height, width = node.shape
-    top, left = max(-offset, 0), max(offset, 0)
+    top, left = max(-whole(offset, "the diagonal"), 0), max(offset, 0)
     count = max(min(height - top, width - left), 0)
     if not count:
         return reshape(cut(node, node.ndim - 1, 0, 0), (*outer, 0))
@@ -54,7 +54,7 @@ def diag(x: Any, k: int = 0) -> Node:
         raise ShapeError(f"diag takes a vector or a matrix, got shape {node.shape}")
     count = node.size
     square = reshape(pad(node, (0,), (count + 1,), (count * count,)), (count, count)) if count else reshape(node, (0, 0))
-    side = count + abs(k)
+    side = count + abs(whole(k, "the diagonal"))
     return pad(square, (max(-k, 0), max(k, 0)), (1, 1), (side, side))
 
 

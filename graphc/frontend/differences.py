@@ -11,7 +11,7 @@ from graphc.ir import Node, operator
 from graphc.ops.pointwise import as_float, as_node, meet, not_equal
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, reshape
-from graphc.types import BOOL, GraphError, ShapeError, normalize_axes, normalize_axis
+from graphc.types import BOOL, GraphError, ShapeError, normalize_axes, normalize_axis, whole
 
 __all__ = [
     "diff",
@@ -26,7 +26,7 @@ def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 
     ``prepend`` and ``append`` stand before and behind ``x`` first: a scalar, or arrays that differ from it along ``axis`` only.
     """
-    if n < 0:
+    if whole(n, "diff: n") < 0:
         raise GraphError(f"diff: n must not be negative, got {n}")
     node = as_node(x)
     if n == 0:

@@ -13,7 +13,7 @@ from graphc.ops.pointwise import as_node, spread
 from graphc.ops.structural import broadcast_to as _broadcast_to
 from graphc.ops.structural import permute, slice_
 from graphc.ops.structural import reshape as _reshape
-from graphc.types import GraphError, ShapeError, normalize_axes, normalize_axis, shape_of
+from graphc.types import GraphError, ShapeError, normalize_axes, normalize_axis, shape_of, whole
 
 __all__ = [
     "atleast_1d",
@@ -239,7 +239,7 @@ def rot90(x: Any, k: int = 1, axes: Sequence[int] = (0, 1)) -> Node:
     a, b = (normalize_axis(axis, node.ndim) for axis in axes)
     if a == b:
         raise ShapeError(f"rot90 needs two different axes, got {axes!r}")
-    if k % 4 == 2:
+    if whole(k, "rot90: k") % 4 == 2:
         return flip(node, (a, b))
     if k % 4 == 0:
         return node

@@ -8,7 +8,7 @@ What is put together is selected by position rather than added up, so that every
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ from graphc.ops.pointwise import as_node, cast, less, meet, where
 from graphc.ops.routines import cut
 from graphc.ops.structural import broadcast_to, constant, iota, reshape
 from graphc.ops.structural import pad as _pad
-from graphc.types import BOOL, GraphError, ShapeError, normalize_axis, shape_of
+from graphc.types import BOOL, GraphError, ShapeError, normalize_axis, shape_of, whole
 
 __all__ = [
     "append",
@@ -159,14 +159,14 @@ def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Node]:
     node = as_node(x)
     at = normalize_axis(axis, node.ndim)
     extent = node.shape[at]
-    if isinstance(indices_or_sections, int | np.integer):
-        parts = int(indices_or_sections)
+    if not isinstance(indices_or_sections, Iterable):
+        parts = whole(indices_or_sections, "the number of parts")
         if parts < 1:
             raise ShapeError(f"array_split into {parts} parts: the number must be positive")
         short, longer = divmod(extent, parts)
         bounds = [0, *accumulate(short + (part < longer) for part in range(parts))]
     else:
-        bounds = [0, *(int(position) for position in indices_or_sections), extent]
+        bounds = [0, *(whole(position, "where to split") for position in indices_or_sections), extent]
     ranges = [range(*slice(low, high).indices(extent)) for low, high in pairwise(bounds)]
     return [cut(node, at, inside.start if inside else 0, len(inside)) for inside in ranges]
 
@@ -270,7 +270,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: Axis = None) -> Node:
     for by, at in zip(shifts.ravel().tolist(), axes.ravel().tolist(), strict=True):
         place = normalize_axis(at, node.ndim)
         extent = node.shape[place]
-        first = by % extent if extent else 0
+        first = whole(by, "roll: shift") % extent if extent else 0
         if first:
             node = join([cut(node, place, extent - first, first), cut(node, place, 0, extent - first)], place)
     return node

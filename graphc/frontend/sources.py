@@ -10,7 +10,7 @@ import numpy as np
 from graphc.ir import Array, Node, Parameter, operator
 from graphc.ops.pointwise import as_float, as_node, cast, equal, less_equal, meet, where
 from graphc.ops.structural import PARAMETER, broadcast_to, input_, iota, reshape
-from graphc.types import FLOAT32, DType, DTypeError, GraphError, ShapeError, TensorType, dtype_of, shape_of
+from graphc.types import FLOAT32, DType, DTypeError, GraphError, ShapeError, TensorType, dtype_of, shape_of, whole
 
 __all__ = [
     "arange",
@@ -113,12 +113,6 @@ def ones_like(x: Any, dtype: Any = None, shape: Any = None) -> Node:
 
 
 # --- what grows with the position ------------------------------------------------------------------------
-def _whole(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ShapeError(f"{what} must be a whole number, got {value!r}; shapes are static")
-    return int(value)
-
-
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Node:
     """NumPy's arange over numbers: int32 (int64 where they do not fit) if all are whole, else float32, unless said."""
     if any(isinstance(value, Node) for value in (start, stop, step)):
@@ -143,7 +137,7 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype:
 
     float32 unless the ends, or ``dtype``, say otherwise. Of ends with axes, the values lie along ``axis`` of the result.
     """
-    count = _whole(num, "the number of values of linspace")
+    count = whole(num, "the number of values of linspace")
     if count < 0:
         raise ShapeError(f"the number of values of linspace must not be negative, got {num}")
     if not any(isinstance(end, Node) for end in (start, stop)):
@@ -172,8 +166,8 @@ def linspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, dtype:
 
 def _grid(rows: Any, columns: Any) -> tuple[Node, Node]:
     """The row and the column of each element, to be broadcast."""
-    n = _whole(rows, "the number of rows")
-    (height, width) = shape_of((n, n if columns is None else _whole(columns, "the number of columns")))
+    n = whole(rows, "the number of rows")
+    (height, width) = shape_of((n, n if columns is None else whole(columns, "the number of columns")))
     return reshape(iota(height), (height, 1)), reshape(iota(width), (1, width))
 
 
