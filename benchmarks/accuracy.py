@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphc import toolchain, vecmath
-from graphc.render import environment
+from graphc import toolchain
+from graphc.emit import vecmath
+from graphc.emit.render import environment
 
 __all__ = ["FUNCTIONS", "Build", "measure", "page"]
 

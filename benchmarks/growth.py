@@ -22,8 +22,9 @@ import numpy as np
 
 import graphc as gx
 from benchmarks.report import pretty, show
-from graphc import libraries, memory, pipeline, toolchain
+from graphc import libraries, pipeline, toolchain
 from graphc.compile import freeze, write_c
+from graphc.emit import memory
 from graphc.ir import toposort
 from graphc.passes.grad import grad_with_trail
 from graphc.plan import Span

@@ -31,7 +31,7 @@ from graphc.runtime import Function
 from graphc.types import BOOL, DTypeError, GraphcError, GraphError, NameClashError, ShapeError, promote
 
 if TYPE_CHECKING:
-    from graphc.emit import Emitted
+    from graphc.emit.emit import Emitted
 
 __all__ = ["Graph", "compile", "freeze", "index_checks", "program_of", "write_c"]
 
@@ -269,7 +269,7 @@ def _native(graph: Graph, target: str | None) -> Program:
 
 
 def _read_templates() -> None:
-    from graphc.render import read_templates  # all the stages: a start from the cache does without them
+    from graphc.emit.render import read_templates  # all the stages: a start from the cache does without them
 
     read_templates()
 

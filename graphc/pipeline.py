@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graphc.compile import Graph
-from graphc.emit import Emitted, emit
+from graphc.emit.emit import Emitted, emit
+from graphc.emit.spell import function_name
 from graphc.ir import Node, verify
 from graphc.lower.equations import Program
 from graphc.lower.equations import verify as verify_program
@@ -12,7 +13,6 @@ from graphc.passes.simplify import simplify
 from graphc.schedule.kernels import Schedule
 from graphc.schedule.schedule import schedule
 from graphc.schedule.tiling import TargetModel
-from graphc.spell import function_name
 
 __all__ = ["render", "stages"]
 

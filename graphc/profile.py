@@ -29,11 +29,11 @@ from graphc import libraries, toolchain
 from graphc.arguments import allocate, convert
 from graphc.call import Caller
 from graphc.concurrency import guarded_call, thread_count
+from graphc.emit.render import environment
 from graphc.enter import loaded
 from graphc.frontend.sources import aligned_empty
 from graphc.ir import Array
 from graphc.program import KernelReport
-from graphc.render import environment
 from graphc.types import BOOL, IndexOutOfRangeError
 
 __all__ = ["KernelProfile", "Limits", "Profile", "limits", "profile", "report"]

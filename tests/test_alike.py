@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.alike import first_alike
+from graphc.emit.alike import first_alike
 
 
 def functions(f: gx.Function) -> list[str]:

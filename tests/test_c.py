@@ -25,7 +25,7 @@ import pytest
 import graphc as gx
 from graphc import enter
 from graphc.compile import Graph, freeze, with_tables
-from graphc.emit import Emitted
+from graphc.emit.emit import Emitted
 from graphc.pipeline import render
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from graphc.contract import Contraction, micro_kernels, transposed_dtypes, upright_dtypes
-from graphc.render import environment
+from graphc.emit.contract import Contraction, micro_kernels, transposed_dtypes, upright_dtypes
+from graphc.emit.render import environment
 from graphc.schedule.tiling import Operand, TargetModel, choose_tiling
 from graphc.types import FLOAT32, FLOAT64, DType
 

@@ -18,7 +18,7 @@ import pytest
 
 import graphc as gx
 from graphc import toolchain
-from graphc.spell import function_name
+from graphc.emit.spell import function_name
 from graphc.toolchain import find_compiler
 from graphc.types import (
     CacheError,

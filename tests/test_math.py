@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from graphc import vecmath
-from graphc.render import environment
+from graphc.emit import vecmath
+from graphc.emit.render import environment
 
 Array = npt.NDArray[np.floating]
 

@@ -47,7 +47,7 @@ import sys
 sys.path.insert(0, {str(tmp_path)!r})
 import graphc as gx
 from graphc.compile import freeze
-from graphc.render import environment
+from graphc.emit.render import environment
 from graphc.pipeline import render
 assert gx.__file__.startswith({str(tmp_path)!r}), gx.__file__
 assert [f for f in environment().loader.list_templates()]

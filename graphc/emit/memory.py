@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from graphc.emit.threads import Threads
 from graphc.plan import Plan, Span, aligned, plan
 from graphc.schedule.kernels import CallKernel, ContractKernel, Kernel, LoopKernel, reads_of
 from graphc.schedule.schedule import stores_of
 from graphc.schedule.tiling import Tiling
-from graphc.threads import Threads
 from graphc.types import TensorType
 
 __all__ = ["arena", "on_stack", "own", "part_of_workspace", "rounds_kept"]

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from graphc.emit.spell import VECTOR_PREFIX, ScalarSpeller, batch_name, spread
+from graphc.emit.statements import StatementSpeller
 from graphc.lower.index import Index, Pick, Var
 from graphc.schedule import tiling
 from graphc.schedule.kernels import ContractKernel, Operand, Scalar, Store, reached, roots_of
-from graphc.spell import VECTOR_PREFIX, ScalarSpeller, batch_name, spread
-from graphc.statements import StatementSpeller
 from graphc.types import DType
 
 __all__ = [

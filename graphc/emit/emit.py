@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphc import vecmath
-from graphc.alike import first_alike
-from graphc.contract import (
+from graphc.emit import vecmath
+from graphc.emit.alike import first_alike
+from graphc.emit.contract import (
     Contraction,
     Cut,
     contraction,
@@ -23,13 +23,28 @@ from graphc.contract import (
     transposed_dtypes,
     upright_dtypes,
 )
+from graphc.emit.memory import arena, on_stack, own, part_of_workspace, rounds_kept
+from graphc.emit.render import environment
+from graphc.emit.spell import (
+    VECTOR_PREFIX,
+    CNames,
+    ScalarSpeller,
+    comment,
+    comments,
+    counted,
+    enclosed,
+    literal,
+    local_ctype,
+    spread,
+)
+from graphc.emit.stages import StageView, fetch_ahead, stage_view
+from graphc.emit.statements import StatementSpeller
+from graphc.emit.threads import Threads
 from graphc.ir import Array
 from graphc.lower.equations import axis_name, format_operand
-from graphc.memory import arena, on_stack, own, part_of_workspace, rounds_kept
 from graphc.ops.linalg import PANEL
 from graphc.plan import aligned
 from graphc.program import KernelReport
-from graphc.render import environment
 from graphc.schedule import tiling
 from graphc.schedule.kernels import (
     CallKernel,
@@ -44,21 +59,6 @@ from graphc.schedule.kernels import (
 )
 from graphc.schedule.schedule import stores_of
 from graphc.schedule.work import flops, moved
-from graphc.spell import (
-    VECTOR_PREFIX,
-    CNames,
-    ScalarSpeller,
-    comment,
-    comments,
-    counted,
-    enclosed,
-    literal,
-    local_ctype,
-    spread,
-)
-from graphc.stages import StageView, fetch_ahead, stage_view
-from graphc.statements import StatementSpeller
-from graphc.threads import Threads
 from graphc.types import FLOAT32, FLOAT64, TensorType
 
 __all__ = ["Emitted", "emit"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from graphc.emit.spell import ScalarSpeller, enclosed, literal
 from graphc.lower.index import Index
 from graphc.schedule.kernels import Accumulate, Accumulator, Let, Line, Store
-from graphc.spell import ScalarSpeller, enclosed, literal
 from graphc.types import FLOAT32, INT64
 
 __all__ = ["StatementSpeller"]

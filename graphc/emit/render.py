@@ -33,7 +33,7 @@ def environment() -> jinja2.Environment:
             with suppress(CacheError):  # to render, nothing need be written
                 remember_bytes(f"template-{bucket.key}", bucket.bytecode_to_string())
 
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     folders = [package / "templates", package.parent / "templates"]
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader([str(folder) for folder in folders]),

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from graphc.emit.spell import LARGEST, VECTOR_PREFIX, ScalarSpeller
+from graphc.emit.statements import StatementSpeller
 from graphc.ir import REGISTRY
 from graphc.lower.equations import axis_name
 from graphc.lower.index import Index
 from graphc.ops.pointwise import COSTLY, Pointwise
 from graphc.schedule.kernels import Accumulate, Accumulator, Line, LoopKernel, Scalar, Stage, Store, reached, roots_of
-from graphc.spell import LARGEST, VECTOR_PREFIX, ScalarSpeller
-from graphc.statements import StatementSpeller
 from graphc.types import DType, TensorType
 
 __all__ = ["StageView", "fetch_ahead", "stage_view"]
