@@ -64,6 +64,18 @@ def test_words_that_are_no_variables_count():
     assert first_alike([("f", a), ("g", b)], variables - {"u"}) == [0, 1]
 
 
+@pytest.mark.parametrize("target", ["native", "generic"])
+def test_a_kernel_is_passed_all_of_the_sums_that_it_opens(target):
+    """Even where it reads nothing but the last of them."""
+    x = gx.input("x", (7, 5), "float64")
+    sums = gx.sum(x, axis=0)
+    f = gx.compile([x], [sums, sums[3:] * 2], name="sums", target=target)
+    assert len(f.kernels) == 1  # or nothing is tested
+    given = np.random.default_rng(0).normal(size=(7, 5))
+    for found, expected in zip(f(given), (given.sum(0), 2 * given.sum(0)[3:]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_the_steps_of_a_recurrence_are_one_function(axis):
     """Each reads its own part of the inputs, of a stacked parameter and of what it looks up."""

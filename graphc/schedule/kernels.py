@@ -298,7 +298,7 @@ def reads_of(kernel: Kernel) -> list[str]:
 
 
 def places_of(kernel: Kernel, types: Mapping[str, TensorType]) -> Iterator[tuple[str, Index]]:
-    """Each tensor of ``types`` that a kernel reads or stores element by element, with the offset of the element."""
+    """Each tensor of ``types`` that a kernel reads, stores or sums up, with the offset of the element."""
     indices: list[Index] = []
     for scalar in scalars_of(kernel):
         indices += [scalar.index, *(guard.index for guard in scalar.guards)]
@@ -309,6 +309,8 @@ def places_of(kernel: Kernel, types: Mapping[str, TensorType]) -> Iterator[tuple
             indices.append(line.index)
             if line.tensor in types:
                 yield line.tensor, line.index
+        elif isinstance(line, Accumulate) and line.into.size and line.into.name in types:
+            yield line.into.name, Index()  # all of it is opened
     for index in indices:
         for atom in index.atoms():
             if isinstance(atom, Pick):
