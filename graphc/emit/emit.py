@@ -223,7 +223,8 @@ class _Emitter:
     def emit(self) -> Emitted:
         kernels = self.schedule.kernels
         self.threads = Threads(kernels, self.types, self.model)
-        self.cuts = {n: self.cut(kernel) for n, kernel in enumerate(kernels) if isinstance(kernel, ContractKernel)}
+        self.spellers = [self.speller(kernel) for kernel in kernels]
+        self.cuts = {n: self.cut(n, kernel) for n, kernel in enumerate(kernels) if isinstance(kernel, ContractKernel)}
         outside = {*self.passed, *self.constants, *self.schedule.aliases}
         self.plan = arena(kernels, self.types, outside, self.threads, {n: tiling for n, (_, _, tiling) in self.cuts.items()})
         self.in_arena: dict[str, None] = {}
@@ -337,7 +338,7 @@ class _Emitter:
     def function(self, number: int, kernel: Kernel) -> FunctionView:
         reads, writes = reads_of(kernel), stores_of(kernel)
         buffers = {*kernel.buffers, *kernel.results} if isinstance(kernel, LoopKernel) else set()
-        written, by_value, starts = {self.names[name] for name in writes}, self.by_value(kernel), self.starts(kernel)
+        written, by_value, starts = {self.names[n] for n in writes}, self.spellers[number].by_value, self.spellers[number].starts
         arguments: dict[str, tuple[str, str]] = {}
         for name in (*reads, *writes):
             if name in buffers or name in self.constants:
@@ -358,7 +359,7 @@ class _Emitter:
             self.contraction(number, kernel, view, passed)
         elif isinstance(kernel, CheckKernel):
             check = kernel.check
-            element = self.speller(kernel).value(kernel.load)
+            element = self.spellers[number].value(kernel.load)
             view.loops = [(axis_name(axis), extent) for axis, extent in enumerate(check.axes)]
             self.checks.append((check.load.tensor, check.low, check.extent))
             view.status = len(self.checks)
@@ -432,7 +433,8 @@ class _Emitter:
         names = CNames([self.schedule.name], within=self.names)
         names.known = ChainMap({}, self.names.known)  # its own arrays, then those of all kernels
         types = ChainMap(kernel.results, kernel.buffers, self.types)
-        speller = ScalarSpeller(names, types, by_value=self.by_value(kernel), starts=self.starts(kernel))
+        outer = self.spellers[number]
+        speller = ScalarSpeller(names, types, by_value=outer.by_value, starts=outer.starts)
         view.threaded = self.threads.share_rounds(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
         view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
@@ -502,9 +504,9 @@ class _Emitter:
         count = str(kernel.items) if whole else "last - first"
         return kernel.call.format(*arrays[:-1], y=arrays[-1], n=count, w=workspace) + ";"
 
-    def cut(self, kernel: ContractKernel) -> Cut:
+    def cut(self, number: int, kernel: ContractKernel) -> Cut:
         by_columns = kernel.left.scalar.tensor in self.threads.by_columns
-        return cut(kernel, self.speller(kernel), self.model, awake=self.threads.awake, by_columns=by_columns)
+        return cut(kernel, self.spellers[number], self.model, awake=self.threads.awake, by_columns=by_columns)
 
     def contraction(self, number: int, kernel: ContractKernel, view: FunctionView, passed: list[Passed]) -> None:
         chosen = self.cuts[number][2]
@@ -516,7 +518,7 @@ class _Emitter:
         view.contraction = contraction(
             kernel,
             self.cuts[number],
-            self.speller(kernel),
+            self.spellers[number],
             self.model,
             name=view.name,
             comment=view.comment,
