@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.timing import settle
 from benchmarks.workload import Workload
 from graphc import libraries, toolchain
 from graphc.profile import Limits
@@ -39,6 +40,7 @@ class Machine:
 
     def limit(self, workload: Workload) -> tuple[float, int, str]:
         """The least seconds of a step, on how many cores, and what bounds it."""
+        settle()
         for cores in (1, self.cores):
             arithmetic = workload.flops / self.limits.peak(workload.dtype.name, cores)
             movement = workload.bytes / self.limits.bandwidth(int(workload.bytes), cores)

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.peers import Contender
 from benchmarks.workload import Array, Workload
 
-__all__ = ["Disagreement", "check", "expectations", "interleave", "tolerance"]
+__all__ = ["Disagreement", "check", "expectations", "interleave", "settle", "tolerance"]
 
 CHECKED_STEPS = 3
 
@@ -62,7 +62,7 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
     counts = {}
     for key, contender in contenders.items():
         contender.reset()
-        _settle()
+        settle()
         n, took = 1, _time(contender, 1)
         took = min(took, _time(contender, 1))  # the first one may have been cold
         while took < seconds / 4:
@@ -76,7 +76,7 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
         for _ in range(rounds):
             for key, contender in contenders.items():
                 contender.reset()
-                _settle()
+                settle()
                 contender.run(max(1, counts[key] // 20))
                 samples[key].append(_time(contender, counts[key]) / counts[key])
             gc.collect()
@@ -86,7 +86,7 @@ def interleave(contenders: Mapping[Any, Contender], *, rounds: int, seconds: flo
     return samples
 
 
-def _settle() -> None:
+def settle() -> None:
     """Wait until no thread of the contender before spins any more, which would take a core from the next one: OpenMP's threads
     wait for work some 10 ms before they sleep, OpenBLAS's 105 ms. Told to wait actively (OMP_WAIT_POLICY) they never sleep;
     after a second there is nothing to wait for."""

@@ -39,6 +39,7 @@ from graphc.types import BOOL, IndexOutOfRangeError
 __all__ = ["KernelProfile", "Limits", "Profile", "limits", "profile", "report"]
 
 _SAMPLE_SECONDS = 0.01  # of one measurement
+_LIMIT_SECONDS = 0.1  # of those of a limit, at least
 _PROFILE_SECONDS, _PROFILED_STEPS = 0.3, 2000  # steps with a clock, at most: the mean of their middle needs no more
 _SIZES = range(14, 29)  # arrays from 2^14 to 2^28 bytes: from the first cache to beyond the last
 _TRACED = 20_000  # kernels in a trace: what a viewer takes with ease
@@ -319,10 +320,11 @@ class Limits:
 def _best(work: Callable[[int], object]) -> float:
     """Rounds a second of ``work(rounds)``, at best: of ever more rounds, until that no longer helps.
 
-    A thread that has to be waken, or waits for a core that somebody else has, makes a short sample as long as a good one.
+    A thread that has to be waken, or waits for a core that somebody else has for some 20 ms, makes a short sample as long as a
+    good one.
     """
-    rounds, best, stays = 1, 0.0, 0
-    while stays < 3:
+    rounds, best, stays, end = 1, 0.0, 0, time.perf_counter() + _LIMIT_SECONDS
+    while stays < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         work(rounds)
         took = time.perf_counter() - start
