@@ -31,8 +31,22 @@ Cut = tuple[tiling.Operand, tiling.Operand, tiling.Tiling]
 
 
 # --- what the template sees ---------------------------------------------------------------------------
+class _OfDType:
+    """What computes in one dtype: how C spells that, alone and in the names of what works on vectors of it."""
+
+    dtype: DType
+
+    @property
+    def ctype(self) -> str:
+        return self.dtype.ctype
+
+    @property
+    def prefix(self) -> str:
+        return VECTOR_PREFIX[self.dtype]
+
+
 @dataclass(frozen=True)
-class MicroKernel:
+class MicroKernel(_OfDType):
     """One register tile to emit; contractions of one file share equal ones."""
 
     dtype: DType
@@ -48,14 +62,6 @@ class MicroKernel:
     inlined: bool = False  # becomes part of its caller, so that what the tile holds need not go through memory
 
     @property
-    def ctype(self) -> str:
-        return self.dtype.ctype
-
-    @property
-    def prefix(self) -> str:
-        return VECTOR_PREFIX[self.dtype]
-
-    @property
     def name(self) -> str:
         if self.upright:
             variants = "_crowded" * self.crowded + "_resume" * self.resume
@@ -66,7 +72,7 @@ class MicroKernel:
 
 
 @dataclass(frozen=True)
-class Contraction:
+class Contraction(_OfDType):
     """All that `contract.c.j2` needs to spell one C function."""
 
     name: str
@@ -88,14 +94,6 @@ class Contraction:
     seen: str = ""  # C condition: the epilogue takes any sum of the tile at i0, j0; empty: it always does
     fetched: tuple[str, ...] = ()  # elements in row i, column j0, from which the epilogue reads or writes a row
     flat: tuple[str, ...] = ()  # the epilogue for element e, counted along the columns from j0 on, where it knows no other index
-
-    @property
-    def ctype(self) -> str:
-        return self.dtype.ctype
-
-    @property
-    def prefix(self) -> str:
-        return VECTOR_PREFIX[self.dtype]
 
     @property
     def batch_count(self) -> int:

@@ -227,7 +227,7 @@ def choose_tiling(
         transpose_b=pack_b and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k",
         ahead=width if far_rows else 0, plain=plain, upright=upright and not (plain or blocked_k),
         crowded=k >= CROWDED_DEPTH and lines_on_one_set(a_row * size, lanes) > WAYS // 2,
-        inlined=not upright and sums_stay(m, -(-n // lanes), k, mr, nv, model) and n % lanes == 0,
+        inlined=not upright and sums_stay(m, n, k, mr, nv, dtype, model),
     )  # fmt: skip
     return with_workspace(tiling, k, size)
 
@@ -304,7 +304,7 @@ def register_tile(m: int, n: int, k: int, dtype: DType, model: TargetModel) -> t
         return max(1, k) * per_k + rows * vectors * 1.5 + 12
 
     def cost(rows: int, vectors: int) -> float:
-        if sums_stay(m, columns, k, rows, vectors, model):
+        if sums_stay(m, n, k, rows, vectors, dtype, model):
             return m // rows * columns // vectors * (cycles(rows, vectors) - rows * vectors)
         full_r, rest_r = divmod(m, rows)
         full_c, rest_c = divmod(columns, vectors)
@@ -323,10 +323,10 @@ def register_tile(m: int, n: int, k: int, dtype: DType, model: TargetModel) -> t
     return min(shapes, key=lambda shape: (cost(*shape), shape))
 
 
-def sums_stay(m: int, columns: int, k: int, rows: int, vectors: int, model: TargetModel) -> bool:
-    """Whether tiles leave their sums to the epilogue in registers: few terms each, tiles that are all alike, and half of the
-    registers left for the operands of both (more sums were spilled within the loop over k)."""
-    alike = m % rows == columns % vectors == 0
+def sums_stay(m: int, n: int, k: int, rows: int, vectors: int, dtype: DType, model: TargetModel) -> bool:
+    """Whether tiles leave their sums to the epilogue in registers: few terms each, tiles that are all alike and whole, and half
+    of the registers left for the operands of both (more sums were spilled within the loop over k)."""
+    alike = m % rows == n % (vectors * model.lanes(dtype)) == 0
     return alike and k <= SHORT_DEPTH and 2 * rows * vectors <= model.registers
 
 
