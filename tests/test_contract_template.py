@@ -334,8 +334,9 @@ def test_a_tile_of_few_terms_is_part_of_its_caller_where_all_tiles_are_alike_and
         return [kernel.inlined for kernel, _ in contraction(Case("product", m, n, k), model).tile_cases]
 
     assert inlined(32, 32, 10) == inlined(64, 32, 128) == [True]
-    assert inlined(64, 32, 129) == inlined(32, 20, 10) == [False]
-    assert inlined(31, 32, 10) == [False, False]
+    assert inlined(64, 32, 129) == [False]
+    # Partial last vectors, and rows that no height divides: such a tile is not chosen for being inlined, so it may be uneven.
+    assert inlined(32, 20, 10) == inlined(31, 32, 10) == [False, False]
 
 
 def test_small_contractions_start_no_threads_and_need_no_workspace():
