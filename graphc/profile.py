@@ -320,8 +320,8 @@ class Limits:
 def _best(work: Callable[[int], object]) -> float:
     """Rounds a second of ``work(rounds)``, at best: of ever more rounds, until that no longer helps.
 
-    A thread that has to be waken, or waits for a core that somebody else has for some 20 ms, makes a short sample as long as a
-    good one.
+    A thread that has to be waken, or waits for a core that somebody else has, makes a few rounds take as long as many. So a long
+    sample, too, is followed by one of more rounds, as long as that is faster; and one that took half a second is long enough.
     """
     rounds, best, stays, end = 1, 0.0, 0, time.perf_counter() + _LIMIT_SECONDS
     while stays < 3 or time.perf_counter() < end:
@@ -331,5 +331,5 @@ def _best(work: Callable[[int], object]) -> float:
         better = rounds / took > 1.05 * best
         best = max(best, rounds / took)
         stays = 0 if better else stays + 1
-        rounds *= 4 if took < _SAMPLE_SECONDS / 2 or (better and took < 10 * _SAMPLE_SECONDS) else 1
+        rounds *= 4 if took < _SAMPLE_SECONDS / 2 or (better and took < 50 * _SAMPLE_SECONDS) else 1
     return best

@@ -63,7 +63,7 @@ def test_the_limit_of_a_row_is_what_bounds_it():
     assert bound == [1, "bytes"]
     assert 0 < seconds < 1e-5
     trip = machine.round_trip()
-    assert trip is None or 5 < trip < 1e5
+    assert trip is None or 5 < trip < 1e9  # 50 ns on idle cores; where they are busy, slices of the scheduler: 8 ms
 
 
 def test_growth() -> None:
