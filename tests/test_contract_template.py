@@ -39,6 +39,7 @@ class Case:
     batch: tuple[int, ...] = ()
     epilogue: str = "bias"  # "store", "bias", "accumulate"
     threads: int = 1
+    flipped: bool = False  # the result is stored by columns
     force: dict[str, object] = field(default_factory=dict, hash=False)
 
 
@@ -99,6 +100,18 @@ CASES = [
     Case("upright_crowded_whole_blocks", 32, 10, 1024, batch=(2,), threads=2, force={"parallel": "batch"}),
     Case("upright_double", 21, 2, 37, dtype=FLOAT64),
     Case("upright_double_crowded", 16, 4, 515, dtype=FLOAT64),
+    Case("upright_turned", 48, 10, 33, flipped=True),
+    Case("upright_turned_one_row_left", 33, 3, 40, flipped=True, epilogue="accumulate"),
+    Case("upright_turned_two_vectors", 40, 18, 47, b="transposed", flipped=True),
+    Case("upright_turned_crowded", 37, 5, 1026, flipped=True),
+    Case("upright_turned_packed", 35, 5, 70, a="expression", flipped=True, epilogue="accumulate"),
+    Case("upright_turned_packed_in_blocks", 53, 5, 70, a="expression", flipped=True, force={"mc": 16}),
+    Case("upright_turned_threads", 37, 10, 64, flipped=True, epilogue="accumulate", threads=3, force={"parallel": "rows"}),
+    Case("upright_turned_threads_packed", 37, 10, 64, a="expression", flipped=True, threads=3, force={"parallel": "rows"}),
+    Case("upright_turned_batch", 19, 4, 20, batch=(3,), flipped=True, threads=2, force={"parallel": "batch"}),
+    Case("upright_turned_double", 21, 2, 37, dtype=FLOAT64, flipped=True),
+    Case("upright_threads", 37, 10, 64, epilogue="accumulate", threads=3, force={"parallel": "rows"}),
+    Case("flipped", 21, 40, 30, b="transposed", flipped=True),
     Case("threads_depth", 67, 10, 200, threads=2, force={"parallel": "depth"}),
     Case("threads_depth_packed", 37, 10, 70, b="transposed", epilogue="accumulate", threads=3, force={"parallel": "depth"}),
     Case("upright_threads_depth", 69, 10, 1026, threads=2, force={"parallel": "depth"}),
@@ -134,6 +147,8 @@ def contraction(case: Case, model: TargetModel) -> Contraction:
     b = operand(case.b, f"B + {item} * {case.k * case.n}", case.k, case.n, "k", "j")
     a, b = (replace(o, value=f"({ctype})({o.value})") if o.value else o for o in (a, b))
     cell = f"C[({item} * {case.m} + i) * {case.n} + j]"
+    if case.flipped:
+        cell = f"C[({item} * {case.n} + j) * {case.m} + i]"
     epilogue = {
         "store": (f"{cell} = matmul;",),
         "bias": (f"const {ctype} biased = matmul + bias[j];", f"{cell} = biased > 0 ? biased : -biased / 2;"),
@@ -150,6 +165,7 @@ def contraction(case: Case, model: TargetModel) -> Contraction:
         + ", int threads" * bool(tiling.parallel) + ", void *scratch" * bool(tiling.workspace_bytes),
         dtype=case.dtype, m=case.m, n=case.n, k=case.k, batch=batch, a=a, b=b, value="matmul",
         epilogue=epilogue, tiling=tiling, workspace="scratch", threads="threads",
+        flipped=case.flipped,
     )  # fmt: skip
 
 

@@ -22,8 +22,8 @@ ORDER = """
     optim.optimizer optim.algorithms optim.schedules optim.clipping optim evaluate
     passes passes.retype passes.grad passes.units passes.derivatives passes.simplify passes.draws
     arguments enter feed program concurrency call runtime
-    lower lower.index lower.equations lower.lower
-    schedule schedule.kernels schedule.fuse schedule.scalars schedule.nest schedule.product schedule.routines schedule.schedule schedule.work schedule.show schedule.tiling
+    lower lower.index lower.equations lower.columns lower.lower
+    schedule schedule.kernels schedule.fuse schedule.tiling schedule.scalars schedule.nest schedule.product schedule.routines schedule.schedule schedule.work schedule.show
     plan cache processes toolchain libraries
     emit emit.threads emit.memory emit.vecmath emit.render emit.spell emit.statements emit.stages emit.contract emit.alike emit.emit
     compile pipeline profile

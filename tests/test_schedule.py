@@ -25,7 +25,7 @@ def test_a_net_is_a_few_kernels():
     step = gx.train_step(loss, gx.optim.SGD(0.1, momentum=0.9), name="net")
     kinds = [kernel.kind for kernel in step.kernels]
     assert kinds.count("contraction") == 5  # two forward, three backward; bias, mask and update are in their store steps
-    assert kinds.count("loops") == 2  # softmax with its gradient and the last bias, and the first bias
+    assert kinds.count("loops") == 3  # softmax with its gradient, and the two biases
     assert "copy" not in kinds
 
 
@@ -267,7 +267,7 @@ def test_adam_is_in_the_store_steps_of_the_gradients(recipe):
     step = gx.train_step(loss, recipe, name="net")
     kinds = [kernel.kind for kernel in step.kernels]
     assert kinds.count("contraction") == 5  # two forward, three backward; W2 is used transposed
-    assert kinds.count("loops") == 3  # the scalars of the step, softmax with the last bias, the first bias
+    assert kinds.count("loops") == 4  # the scalars of the step, softmax with its gradient, the two biases
     assert "copy" not in kinds
 
 

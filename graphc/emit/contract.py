@@ -58,13 +58,14 @@ class MicroKernel(_OfDType):
     resume: bool  # starts from the sums in the tile, not from zero
     ahead: int  # the next panel of B, so many elements on, is fetched meanwhile
     upright: int = 0  # so many columns, each of them a vector of all rows
+    turned: bool = False  # the tile is stored by columns
     crowded: bool = False  # the rows of A push each other out of the cache
     inlined: bool = False  # becomes part of its caller, so that what the tile holds need not go through memory
 
     @property
     def name(self) -> str:
         if self.upright:
-            variants = "_crowded" * self.crowded + "_resume" * self.resume
+            variants = "_turned" * self.turned + "_crowded" * self.crowded + "_resume" * self.resume
             return f"{self.prefix}_tile_{self.rows}x{self.upright}_upright{variants}"
         variants = "_side" * self.unit_rows + "_edge" * self.masked + "_resume" * self.resume
         variants += "_ahead" * bool(self.ahead) + "_inlined" * self.inlined
@@ -111,6 +112,18 @@ class Contraction(_OfDType):
         return self.flipped and self.tiling.lanes > 1 and not (self.tiling.plain or self.tiling.resumes)
 
     @property
+    def laps(self) -> bool:
+        """The last of its upright tiles begins with rows of the one before, as it has too few of its own."""
+        t = self.tiling
+        at_hand = not t.pack_a or (t.mc >= self.m and t.parallel != "rows")
+        return t.upright and not t.resumes and at_hand and self.m % t.mr != 0
+
+    @property
+    def stands_turned(self) -> bool:
+        """Its upright tiles are stored by columns, so that none need be transposed."""
+        return self.turns_tiles and self.tiling.upright and (self.laps or self.m % self.tiling.mr == 0)
+
+    @property
     def turned_rows(self) -> int:
         """The rows of a tile in whole vectors."""
         return -(-self.tiling.mr // self.tiling.lanes) * self.tiling.lanes
@@ -132,7 +145,7 @@ class Contraction(_OfDType):
         if t.plain:
             return []
         unit_rows = t.a_row == 1
-        full_rows, rest_rows = divmod(self.m, t.mr)
+        full_rows, rest_rows = (1, 0) if self.laps else divmod(self.m, t.mr)
         full_columns, rest_columns = divmod(self.n, t.width)
         cases = []
         for rows, row_test in ((t.mr, bool(full_rows)), (rest_rows, bool(rest_rows))):
@@ -143,8 +156,9 @@ class Contraction(_OfDType):
                 masked = bool(columns % t.lanes) and not t.pack_b
                 if t.upright and rows == t.mr:
                     kernel = MicroKernel(
-                        self.dtype, rows, vectors, t.lanes, False, False, t.resumes, 0, upright=columns, crowded=t.crowded
-                    )
+                        self.dtype, rows, vectors, t.lanes, False, False, t.resumes, 0,
+                        upright=columns, turned=self.stands_turned, crowded=t.crowded,
+                    )  # fmt: skip
                 else:
                     inlined = t.inlined and not (self.seen or self.flipped)
                     kernel = MicroKernel(
@@ -168,8 +182,11 @@ def micro_kernels(contractions: Iterable[Contraction]) -> list[MicroKernel]:
 def transposed_dtypes(contractions: Iterable[Contraction]) -> list[DType]:
     """The dtypes for which a file needs the block transpose of the vector prelude."""
     return list(
-        dict.fromkeys(c.dtype for c in contractions if c.tiling.transpose_b or c.tiling.upright or c.turns_tiles)
-    )
+        dict.fromkeys(
+            c.dtype for c in contractions
+            if c.tiling.transpose_b or ((c.tiling.upright or c.turns_tiles) and not c.stands_turned)
+        )
+    )  # fmt: skip
 
 
 def upright_dtypes(contractions: Iterable[Contraction]) -> list[DType]:
@@ -195,7 +212,8 @@ def cut(
     left = _operand(kernel, kernel.left, speller.with_axes(axes), (i, i + 2), ("i", "k"))
     right = _operand(kernel, kernel.right, speller.with_axes(axes), (i + 2, i + 1), ("k", "j"))
     chosen = tiling.choose_tiling(
-        kernel.m, kernel.n, kernel.k, kernel.dtype, model, left, right, _batch(kernel), awake=awake, by_columns=by_columns
+        kernel.m, kernel.n, kernel.k, kernel.dtype, model, left, right, _batch(kernel), awake=awake, by_columns=by_columns,
+        flipped=kernel.flipped,
     )
     return left, right, chosen
 

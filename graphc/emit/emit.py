@@ -478,7 +478,9 @@ class _Emitter:
             array = names.known[name] = names.fresh("row_" + name if name in self.names.known else name)
             size, rounds = max(type.size, 1), rounds_kept(kernel, name)
             if rounds > 1:
-                speller.rows[name] = f"{enclosed(place)} * {size} + " if size > 1 else f"{place} + "
+                alone = size == 1 or kernel.abreast
+                speller.rows[name] = f"{place} + " if alone else f"{enclosed(place)} * {size} + "
+                speller.apart[name] = rounds if kernel.abreast else 1
             if view.threaded and view.block and name.endswith("_part") and name in kernel.results:
                 continue
             if not on_stack(type) and view.threaded and name in kernel.buffers:

@@ -45,7 +45,7 @@ parts part ok
 floor floorf ceil ceilf trunc truncf rint rintf fmod fmodf copysign copysignf""".split()
 # What templates/contract.c.j2 declares, beside what it is given.
 _OF_CONTRACTIONS = """i j k i0 j0 k0 e i_block j_block k_block i_end j_first j_end j_last k_last first end item part parts
-space mine panel packed_a rows_of_a block sums tile turned r row rows columns depth reached ready""".split()
+space mine panel packed_a rows_of_a block sums tile turned top r row rows columns depth reached ready""".split()
 # What the headers of the C library declare to a program that asks for no standard, POSIX included: good names for variables,
 # but not for a function. Those of <math.h> come in three precisions.
 _LIBRARY = frozenset(
@@ -288,6 +288,7 @@ class ScalarSpeller(Speller):
         self.place = ""  # of a round in its strip
         self.handed: dict[str, str] = {}  # values that a strip keeps for all of its rounds, and in which array
         self.rows: dict[str, str] = {}  # buffers of a strip: where the row of this round begins
+        self.apart: dict[str, int] = {}  # and how far apart its elements are, if not side by side
         self.elements: Mapping[tuple[str, Index], str] = {}  # those that lie elsewhere
         self.locals = CNames(within=names)
 
@@ -350,7 +351,8 @@ class ScalarSpeller(Speller):
             return self.names[tensor]
         if (tensor, index) in self.elements:
             return self.elements[tensor, index]
-        return f"{self.names[tensor]}[{self.rows.get(tensor, '')}{self.index(self.offset(tensor, index))}]"
+        offset = self.index(self.offset(tensor, index) * self.apart.get(tensor, 1))
+        return f"{self.names[tensor]}[{self.rows.get(tensor, '')}{offset}]"
 
     def address(self, tensor: str, index: Index) -> str:
         """Where an element of an array lies."""

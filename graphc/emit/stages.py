@@ -55,9 +55,10 @@ class StageView:
     closed: list[str]
     finish: list[str]
     after: list[str]
+    side_by_side: bool = False  # all rounds of a strip take a step of the loop together
     row_sums: list[str] = field(default_factory=list)
     dots: list[str] = field(default_factory=list)
-    abreast: list[str] = field(default_factory=list)
+    abreast: list[str] = field(default_factory=list)  # what each round begins with then
     gathered: list[str] = field(default_factory=list)  # what rounds abreast read, put side by side
     flat: str = ""
     flat_extent: int = 0
@@ -86,13 +87,18 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     body: list[Line] = [*stage.body[:-1], inner or stage.body[-1]] if stage.body else []
     speller, gathered = side_by_side(apart, stage, kernel, spell.speller) if apart else (spell.speller, [])
     private += [f"{a.dtype.ctype} {spell.local(a, '_rows')}[{kernel.strip} * {a.lanes}] GX_ALIGNED;" for a in rows]
+    best = [a for a in sought if a.kind.startswith("arg")]
+    private += [f"{a.value_dtype.ctype} {spell.local(a, '_best')}[{kernel.strip}];" for a in best]
+    alone = {a.name: spell.speller.local(a.name) for a in sought}  # where a round keeps what it seeks
+    alone |= {f"{a.name}_best": f"{spell.local(a, '_best')}[{spell.speller.place}]" for a in best}
     spell = StatementSpeller(
         speller,
         lane="lane" if stage.lanes > 1 else spell.lane,
-        kept={name: f"{array}[lane]" for name, array in some.items()} | {a.name: spell.speller.local(a.name) for a in sought},
+        kept={name: f"{array}[lane]" for name, array in some.items()} | alone,
         by_rows=[a.name for a in rows],
     )  # threads do not share its blocks: what a stage reduces is its round's own
     view = StageView(
+        side_by_side=apart is not None,
         before=[spell.line(line) for line in stage.before],
         loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
         reduced=stage.reduced,
@@ -107,7 +113,7 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
         after=[spell.line(line) for line in stage.after],
         row_sums=[row_sums(a, spell) for a in rows],
         dots=helpers,
-        abreast=[f"{spell.speller.local(a.name)} = {spell.start(a)};" for a in sought],
+        abreast=[f"{alone[name]} = {start};" for a in sought for name, start in spell.starts(a)],
         gathered=gathered,
         columns=[{"ctype": a.dtype.ctype, "some": some[a.name], "all": spell.columns(a)} for a in columns],
         columns_at_once=COLUMN_BYTES // max((a.dtype.itemsize for a in columns), default=COLUMN_BYTES),
@@ -118,8 +124,11 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
 
 
 def abreast(stage: Stage, kernel: LoopKernel, speller: ScalarSpeller) -> dict[Scalar, int] | None:
-    """What rounds of a strip that go side by side through short rows read of rows that lie far apart, and how far; None where
-    each round goes alone. Alone it waits for each comparison, or is added up element by element."""
+    """What rounds of a strip that go side by side through short rows read of rows that lie far apart, and how far (nothing where
+    the rounds lie side by side); None where each round goes alone. Alone it waits for each comparison, or is added up element
+    by element."""
+    if kernel.abreast and stage.loops:
+        return {}
     plain = len(stage.loops) == stage.reduced == stage.lanes == 1 and not (stage.before or stage.after)
     kinds = {a.kind for a in stage.accumulators if a.name in kernel.handed}
     stores = any(isinstance(line, Store) for line in stage.body)
@@ -162,7 +171,8 @@ def flat(stage: Stage, kernel: LoopKernel) -> Store | None:
     """What a stage stores instead, where the last thing done to short rows of a buffer is a dear function of one value: that
     is left to one loop over the rows of all rounds of a strip, which fills its vectors."""
     last = stage.body[-1] if stage.body else None
-    if not kernel.strip or len(stage.loops) != 1 or not isinstance(last, Store) or last.tensor not in kernel.buffers:
+    strip = kernel.strip and not kernel.abreast
+    if not strip or len(stage.loops) != 1 or not isinstance(last, Store) or last.tensor not in kernel.buffers:
         return None
     (axis, extent), scalar = stage.loops[0], last.scalar
     op = REGISTRY.get(scalar.op)

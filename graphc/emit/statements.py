@@ -112,6 +112,10 @@ class StatementSpeller:
             return [f"{handed} = {self.local(a)};"] if handed else []
         return [f"{handed or f'const {a.dtype.ctype} {self.local(a)}'} = {self.tree(a)};"]
 
+    def starts(self, a: Accumulator) -> list[tuple[str, str]]:
+        """What a result begins with, and what it was found by."""
+        return [(a.name, "0"), (f"{a.name}_best", self.start(a))] if a.kind.startswith("arg") else [(a.name, self.start(a))]
+
     @staticmethod
     def start(a: Accumulator) -> str:
         kind, dtype = a.kind.removeprefix("arg"), a.value_dtype
@@ -129,13 +133,13 @@ class StatementSpeller:
         values = [self.speller.value(value) for value in line.values]
         if a.kind.startswith("arg"):
             sign = ">" if a.kind == "argmax" else "<"
-            value, best = self.local(a, "_candidate"), self.local(a, "_best")
-            nan = f" || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
+            value, best = self.local(a, "_candidate"), self.kept.get(f"{a.name}_best") or self.local(a, "_best")
+            nan = f"\n    || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
             return "\n".join((
                 f"const {a.value_dtype.ctype} {value} = {values[0]};",
                 f"if ({value} {sign} {best}{nan}) {{",
                 f"    {best} = {value};",
-                f"    {self.local(a)} = {values[1]};",
+                f"    {self.kept.get(a.name) or self.local(a)} = {values[1]};",
                 "}",
             ))  # fmt: skip
         return fold(a, self.target(a, line.index), values, a.kind)

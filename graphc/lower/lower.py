@@ -16,6 +16,7 @@ from math import isfinite, prod
 from typing import Any
 
 from graphc.ir import Array, Implicit, Node, Parameter, Routine, rounded, toposort
+from graphc.lower.columns import by_columns
 from graphc.lower.equations import Call, Check, Equation, Guard, IndexValue, Literal, Load, Operand, Program, Reduction
 from graphc.lower.index import Index, Pick, flatten, unflatten
 from graphc.ops.pointwise import Pointwise
@@ -69,10 +70,12 @@ class _Lowering:
     counts: dict[str, int] = field(default_factory=dict)
     of_rows: set[str] = field(default_factory=set)  # tensors of which an element takes a reduction
     given: set[str] = field(default_factory=set)  # equations of outputs and new values
+    turned: frozenset[Node] = frozenset()  # stored by columns
 
     def run(self, name: str, outputs: Sequence[tuple[str, Node]], updates: Sequence[tuple[Parameter, Node]]) -> Program:
         wanted = [node for _, node in outputs] + [node for _, node in updates]
         order = toposort(wanted)
+        self.turned = by_columns(order, wanted)
         for node in order:
             if node.name is not None:
                 self.sources[self.unique(node.name)] = node.type
@@ -164,8 +167,16 @@ class _Lowering:
         if isinstance(node.op, Routine):
             return self.routine(node, stem, node.op.whole, operands)
         if isinstance(node.op, Pointwise) or kind == "cast":
-            return self.define(stem, node, node.shape, node.ndim, kind, operands)
+            return self.elementwise(node, stem, operands)
         return self.reduce(node, stem, operands[0], attrs["axes"])
+
+    def elementwise(self, node: Node, stem: str, operands: Sequence[Operand]) -> Operand:
+        if node not in self.turned:
+            return self.define(stem, node, node.shape, node.ndim, node.op.name, operands)
+        (rows, columns), kind = node.shape, node.op.name
+        turned = [view.substitute([Index.of(1, rows), Index.of(0, columns)]) for view in operands]
+        result = self.define(stem, node, (columns, rows), 2, kind, turned)
+        return result.substitute([Index.of(1, columns), Index.of(0, rows)])
 
     def constant(self, node: Node) -> Operand:
         value = rounded(node)
@@ -308,7 +319,8 @@ class _Lowering:
 
         everywhere = list(extents)
         used = {everywhere[axis] for view in placed(everywhere) for axis in view.variables}
-        kept = [label for label in out_axes if label in used]  # along all others the result repeats
+        ordered = out_axes[::-1] if node in self.turned else out_axes
+        kept = [label for label in ordered if label in used]  # along all others the result repeats
         summed = [label for label in a_axes if label not in out_axes]
         axes = [extents[label] for label in (*kept, *summed)]
         moved = placed((*kept, *summed))

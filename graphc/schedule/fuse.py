@@ -23,6 +23,7 @@ import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from graphc.ir import REGISTRY
 from graphc.lower.equations import Equation, IndexValue, Load, Operand, Program
@@ -38,6 +39,8 @@ DEAR = 2
 DEAR_WHEN_SPREAD = 4
 # After its rounds a kernel may finish small results (a bias update, a mean) on the spot.
 SMALL = 65536
+# Rounds that lie side by side in memory, and have fewer elements each, go abreast.
+FEW = 16
 
 
 def is_contraction(equation: Equation) -> bool:
@@ -57,6 +60,14 @@ def live(equation: Equation) -> tuple[int, ...]:
 def reduced(equation: Equation) -> tuple[int, ...]:
     """The reduced axes with more than one position."""
     return tuple(axis for axis in range(equation.rank, len(equation.axes)) if equation.axes[axis] != 1)
+
+
+def has_short_rounds(equation: Equation, rounds: Sequence[int]) -> bool:
+    """Whether these are many rounds, over one axis, with but a few elements each."""
+    if len(rounds) != 1:
+        return False
+    count = equation.axes[rounds[0]]
+    return prod(equation.axes) // count < min(FEW, count)
 
 
 def is_whole(load: Load, equation: Equation) -> bool:
@@ -379,8 +390,8 @@ class Grouping:
         kept, gone = live(equation), reduced(equation)
         order = equation.reduction
         rows = order is None or order.kind.startswith("arg") or (order.lanes > 1 and kept)
-        crosses = gone and not rows and (not kept or not self._rows_are_reduced(equation, loads))
-        axes, part = (gone, "cross") if crosses else (kept, "row")
+        rows = rows or (kept and (has_short_rounds(equation, kept) or self._rows_are_reduced(equation, loads)))
+        axes, part = (kept, "row") if rows or not gone else (gone, "cross")
         self.groups.append(LoopGroup(tuple(equation.axes[a] for a in axes)))
         self.add(len(self.groups) - 1, equation, axes, part, loads)
 
@@ -430,7 +441,8 @@ class Grouping:
                 return False
         elif gone and not equation.reduction.kind.startswith("arg"):
             rank, part = len(gone), "cross"
-            if equation.reduction.lanes > 1 and live(equation):  # neighbours in memory are reduced: rows, side by side
+            rows = equation.reduction.lanes > 1 or self._are_neighbours(gone[0], loads)
+            if live(equation) and rows:  # neighbours in memory are reduced: rows, side by side
                 return False
         elif group.rank == 0:
             rank = 0
@@ -442,6 +454,11 @@ class Grouping:
             return False
         return self.add(place, equation, align[:rank], part, loads)
 
+    def _are_neighbours(self, axis: int, loads: tuple[Load, ...]) -> bool:
+        """Whether what lies along ``axis`` lies side by side in memory."""
+        offsets = (flatten(load.index, self.program.type_of(load.tensor).shape) for load in loads if len(load.index) > 1)
+        return any(offset.factor(axis) == 1 for offset in offsets)
+
     def _is_too_early(self, equation: Equation, place: int) -> bool:
         """Whether the old value of what ``equation`` updates is read in a later kernel: one of its own can wait for that."""
         readers = (reader for reader in self.waits.get(equation.name, ()) if reader != equation.name)
@@ -451,7 +468,7 @@ class Grouping:
         """Whether rounds over these axes would take what lies side by side one after another, and leave to the loop inside of a
         round nothing but strides: each column of a matrix that is stored by rows."""
         inner = [axis for axis in live(equation) if axis not in rounds]
-        if not inner or inner[-1] == live(equation)[-1]:
+        if not inner or inner[-1] == live(equation)[-1] or has_short_rounds(equation, rounds):
             return False
         whole = [load for load in loads if set(live(equation)) <= load.variables]
         return not any(flatten(load.index, self.program.type_of(load.tensor).shape).factor(inner[-1]) == 1 for load in whole)

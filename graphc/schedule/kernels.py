@@ -133,12 +133,15 @@ class LoopKernel:
     next; results: arrays of running results, and those that one stage of ``final`` leaves to the next.
     strip: so many rounds go through each stage together, so that what happens once a round can run side by side; then
     buffers, and the values in ``handed``, which one stage leaves to another, have a place for each of these rounds.
+    abreast: these rounds lie side by side in memory. All of them take a step of a stage's loop before the next step, and
+    buffers are stored by columns.
     """
 
     name: str
     why: str
     outer: Axes
     strip: int = 0
+    abreast: bool = False
     handed: dict[str, DType] = field(default_factory=dict)
     before: list[Line] = field(default_factory=list)
     accumulators: list[Accumulator] = field(default_factory=list)

@@ -302,16 +302,22 @@ class _Loops:
         stage.body.append(Accumulate(into, index, operands))
 
     def cut_strips(self) -> None:
-        """Take the rounds in strips where a stage does dear things once a round: a strip of them is vector work."""
+        """Take the rounds in strips where a stage does dear things once a round, or where they lie side by side: a strip of them
+        is vector work."""
         kernel = self.kernel
-        if len(kernel.outer) != 1 or kernel.outer[0][1] < 4 or not self.has_dear_rounds():
+        if len(kernel.outer) != 1 or kernel.outer[0][1] < 4:
+            return
+        abreast = self.go_abreast()
+        if not (abreast or self.has_dear_rounds()):
             return
         extent = kernel.outer[0][1]
         lanes = max((a.lanes for a in kernel.accumulators), default=1)  # a round's place in the strip is its lane
         strip = lanes if lanes > 1 else min(extent, SHORT_STRIP)
         if strip * sum(type.nbytes for type in kernel.buffers.values()) > STRIP_BYTES:
             return
-        kernel.strip = strip
+        kernel.strip, kernel.abreast = strip, abreast
+        if abreast:
+            kernel.handed.update({a.name: a.dtype for stage in kernel.stages for a in stage.accumulators})
         self.part_rounds()
         known = {line.name for line in kernel.before if isinstance(line, Let)}
         for stage in kernel.stages:
@@ -329,6 +335,28 @@ class _Loops:
                         kernel.handed[scalar.name] = scalar.dtype
                 else:
                     stack.extend(scalar.args)
+
+    def go_abreast(self) -> bool:
+        """Whether the rounds lie side by side in memory, and what a stage loops over does not."""
+        rounds, _ = self.kernel.outer[0]
+        found = False
+        for stage in self.kernel.stages:
+            added = [line.into for line in stage.body if isinstance(line, Accumulate)]
+            if not stage.loops:
+                continue
+            if len(stage.loops) > 1 or stage.lanes > 1 or added != stage.accumulators or any(a.block for a in added):
+                return False
+            axis, _ = stage.loops[0]
+            places = [(line.tensor, line.index) for line in stage.body if isinstance(line, Store)]
+            scalars = reached(root for line in stage.body for root in roots_of(line))
+            places += [(scalar.tensor, scalar.index) for scalar in scalars if scalar.op == "load"]
+            for tensor, index in places:
+                if tensor not in self.kernel.buffers and {axis, rounds} <= index.variables:
+                    if index.factor(rounds) == 1:
+                        found = True
+                    elif index.factor(rounds) is not None or index.factor(axis) == 1:
+                        return False
+        return found
 
     def part_rounds(self) -> None:
         """What a stage of a strip computes once a round, before its loops, goes to a stage without loops: the one before it,

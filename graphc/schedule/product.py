@@ -11,6 +11,7 @@ from graphc.lower.index import Index, flatten, unflatten
 from graphc.schedule.fuse import ContractGroup, live, reduced
 from graphc.schedule.kernels import Axes, ContractKernel, Let, Line, Operand, Stage, Store
 from graphc.schedule.scalars import Body, Namer, apply, formula, named
+from graphc.schedule.tiling import UNROLLED_DEPTH
 
 __all__ = ["build_contraction"]
 
@@ -52,26 +53,31 @@ def build_contraction(
 def _sides(equation: Equation, program: Program) -> tuple[tuple[EquationOperand, ...], tuple[list[int], ...], bool]:
     """The operands, left and right; the axes of batch, rows and columns; whether neighbours in the result lie along the rows.
 
-    They lie along the columns, but where those are too few to fill vectors and neighbours along the rows are so in memory.
+    They lie along the columns, but in two cases. The columns are too few to fill vectors, and neighbours along the rows are so
+    in memory. The rows are, and memory runs along k for each column: then a tile stands upright.
     """
     left, right = equation.operands
-    axes = live(equation)
+    axes, summed = live(equation), reduced(equation)
     batch = [axis for axis in axes if axis in left.variables and axis in right.variables]
     rows = [axis for axis in axes if axis in left.variables and axis not in batch]
     columns = [axis for axis in axes if axis in right.variables and axis not in batch]
     if rows and columns and rows[-1] > columns[-1]:
         left, right, rows, columns = right, left, columns, rows
-    narrow = prod(equation.axes[axis] for axis in columns) < NARROW <= prod(equation.axes[axis] for axis in rows)
-    if narrow and _runs_along(left, rows[-1], program):
+    m, n, k = (prod(equation.axes[axis] for axis in several) for several in (rows, columns, summed))
+    in_place = _run_along(right, columns[-1:], program)
+    narrow = n < NARROW and (m >= NARROW if in_place else k > UNROLLED_DEPTH) and _run_along(left, rows[-1:], program)
+    upright = m < NARROW <= n and k > UNROLLED_DEPTH and _run_along(right, summed, program)
+    if narrow or upright:
         return (right, left), (batch, columns, rows), True
     return (left, right), (batch, rows, columns), False
 
 
-def _runs_along(operand: EquationOperand, axis: int, program: Program) -> bool:
-    """Whether neighbours along ``axis`` are neighbours in memory."""
+def _run_along(operand: EquationOperand, axes: Sequence[int], program: Program) -> bool:
+    """Whether neighbours along one of these axes are neighbours in memory."""
     if not isinstance(operand, Load):
         return False
-    return flatten(operand.index, program.type_of(operand.tensor).shape).factor(axis) == 1
+    place = flatten(operand.index, program.type_of(operand.tensor).shape)
+    return any(place.factor(axis) == 1 for axis in axes)
 
 
 def _packed(body: Body, operand: EquationOperand, loops: Axes, arrays: Sequence[Collection[str]]) -> Operand:

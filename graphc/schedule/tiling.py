@@ -176,16 +176,18 @@ def choose_tiling(
     upright: bool | None = None,
     awake: bool = False,
     by_columns: bool = False,
+    flipped: bool = False,
 ) -> Tiling:
     """The tiling for one contraction; ``awake``: threads are at work in this step anyway; ``by_columns``: in another
-    contraction they share the columns of A. The other keywords overrule the choice (for tests and measurements)."""
+    contraction they share the columns of A; ``flipped``: neighbours of the result lie along its rows. The other keywords
+    overrule the choice (for tests and measurements)."""
     chosen_by_hand = bool(mr or nv or kc or mc) or (pack_a, pack_b, parallel) != (None, None, None)
     size = dtype.itemsize
     lanes = model.lanes(dtype)
 
     # The register tile.
     if upright is None:
-        upright = runs_along_k(a) and not chosen_by_hand and upright_pays(m, n, k, lanes, model)
+        upright = runs_along_k(a) and not chosen_by_hand and upright_pays(m, n, k, lanes, model, flipped=flipped)
     best_mr, best_nv = (lanes, -(-n // lanes)) if upright else register_tile(m, n, k, dtype, model)
     mr, nv = mr or best_mr, nv or best_nv
     width = nv * lanes
@@ -368,10 +370,11 @@ def loops_pay(n: int, k: int, lanes: int, model: TargetModel) -> bool:
     return k <= 2 or (fills_narrower and k <= UNROLLED_DEPTH)
 
 
-def upright_pays(m: int, n: int, k: int, lanes: int, model: TargetModel) -> bool:
+def upright_pays(m: int, n: int, k: int, lanes: int, model: TargetModel, *, flipped: bool) -> bool:
     """Whether a tile of upright vectors, of which n are full, beats one whose rows leave lanes idle; making columns of A in
-    registers costs a quarter more, and the tile is transposed at its end."""
-    fits = lanes >= 4 and m >= lanes and n + 8 <= model.registers and k >= UPRIGHT_DEPTH
+    registers costs a quarter more, and the tile is transposed at its end unless the result is flipped: stored by columns."""
+    deep = k > UNROLLED_DEPTH if flipped else k >= UPRIGHT_DEPTH
+    fits = lanes >= 4 and m >= lanes and n + 8 <= model.registers and deep
     return fits and 5 * n <= 4 * lanes * -(-n // lanes)
 
 
