@@ -389,7 +389,8 @@ def test_softplus_is_logaddexp_of_zero(variant: str, build: Callable[[str], ctyp
 
 @pytest.mark.skipif("gcc" not in COMPILERS or not HAS_FMA, reason="reads the machine code of gcc on x86")
 @pytest.mark.parametrize("suffix", ["f", ""])
-def test_sigmoid_and_softplus_share_their_exponential(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("other", "twice"), [("softplus", ""), ("tanh", "2 * ")])
+def test_sigmoid_shares_its_exponential(other: str, twice: str, suffix: str, tmp_path: Path) -> None:
     """Both in one loop take fewer multiply-adds than each in its own, by those of an exponential."""
 
     def fused(names: list[str], body: str) -> int:
@@ -399,9 +400,9 @@ def test_sigmoid_and_softplus_share_their_exponential(suffix: str, tmp_path: Pat
         subprocess.run(["gcc", *FLAGS, "-mavx2", "-mfma", "-w", "-S", "f.c"], cwd=tmp_path, check=True)
         return (tmp_path / "f.s").read_text().count("fmadd")
 
-    sigmoid, softplus = f"y[i] = gx_sigmoid{suffix}(x[i]);", f"z[i] = gx_softplus{suffix}(x[i]);"
-    apart = fused(["sigmoid"], sigmoid) + fused(["softplus"], softplus)
-    assert fused(["sigmoid", "softplus"], sigmoid + softplus) <= apart - 7
+    sigmoid, second = f"y[i] = gx_sigmoid{suffix}({twice}x[i]);", f"z[i] = gx_{other}{suffix}(x[i]);"
+    apart = fused(["sigmoid"], sigmoid) + fused([other], second)
+    assert fused(["sigmoid", other], sigmoid + second) <= apart - 7
 
 
 @pytest.mark.skipif(len(FMA_BUILDS) < 2, reason="needs fused multiply-add and two ways to compile")
