@@ -256,7 +256,7 @@ def program(vector_bytes: int, cases: list[Case] = CASES) -> str:
     return "".join(
         [
             vector.prelude(["float32", "float64"], vector_bytes, transposed_dtypes(contractions), upright_dtypes(contractions)),
-            contract.micro_kernels(micro_kernels(contractions)),
+            environment().get_template("tiles.c.j2").module.micro_kernels(micro_kernels(contractions)),
         ]
         + [contract.contraction(c) for c in contractions]
         + [SUPPORT, FRESH.replace("T", "float")]

@@ -48,6 +48,6 @@ def environment() -> jinja2.Environment:
 
 def read_templates() -> None:
     """Have Jinja read what most programs are made of."""
-    whole = ("program.c", "program.h", "vector.h", "contract.c", "loops.c", "helpers.h", "math.h")
+    whole = ("program.c", "program.h", "vector.h", "tiles.c", "contract.c", "loops.c", "helpers.h", "math.h")
     for name in (*whole, *(f"math/{file}.h" for file in ("bits", "exp", "log"))):
         environment().get_template(f"{name}.j2")
