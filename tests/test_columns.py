@@ -45,7 +45,7 @@ def test_loss_and_gradients(kind):
         X, labels, parameters, scores = net(rows, hidden, classes, "float64")
         loss = LOSSES[kind](scores, labels)
         wanted = [loss, *gx.grad(loss, parameters)]
-        assert turned(*wanted) or (16 < rows < 64 and rows % 16), "the shape does not try what it should"
+        assert turned(*wanted), "the shape does not try what it should"
         rng = np.random.default_rng(0)
         fed = {X: rng.normal(size=X.shape), labels: rng.integers(0, classes, rows, np.int32)}
         function = gx.compile([X, labels], wanted, name="gradients")
@@ -78,17 +78,18 @@ def test_ties_and_nan_in_rows():
 
 
 def test_what_is_stored_by_columns():
-    _, labels, parameters, scores = net(32, 24, 10)
+    X, labels, parameters, scores = net(32, 24, 10)
     loss = gx.mean(gx.nn.softmax_cross_entropy(scores, labels))
     d = gx.grad(loss, parameters)
     assert turned(loss, *d)
     assert not turned(loss, *d, scores), "an output is stored as it is"
     assert not turned(loss, *d, gx.transpose(scores)), "and so is what an output shows"
+    assert turned(loss, *d, gx.transpose(scores) @ X), "which a product does not mind"
     assert not turned(gx.sum((scores - 1) ** 2)), "nothing is done row by row"
     assert not turned(gx.sum(gx.max(scores * gx.input("weights", (32, 10)), 1))), "what comes with it is stored by rows"
     assert not turned(gx.sum(gx.max(gx.cumsum(scores, 1), 1))), "a routine goes along rows"
     assert not turned(gx.sum(gx.max(gx.input("s", (32, 10)), 1))), "an input is stored by rows"
-    for rows, classes in ((7, 3), (17, 3), (63, 10), (32, 16), (32, 1)):
+    for rows, classes in ((7, 3), (32, 16), (32, 1)):
         *_, scores = net(rows, 24, classes)
         assert not turned(gx.sum(gx.max(scores, 1))), (rows, classes)
 

@@ -141,6 +141,7 @@ class FunctionView:
     declarations: list[str] = field(default_factory=list)
     private: list[str] = field(default_factory=list)
     strip: int = 0
+    abreast: bool = False
     block: int = 0
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -437,7 +438,8 @@ class _Emitter:
         speller = ScalarSpeller(names, types, by_value=outer.by_value, starts=outer.starts)
         view.threaded = self.threads.share_rounds(kernel)
         view.loops = [(axis_name(axis), extent) for axis, extent in kernel.outer]
-        view.strip, view.block = kernel.strip, max((a.block for a in kernel.accumulators), default=0)
+        view.strip, view.abreast = kernel.strip, kernel.abreast
+        view.block = max((a.block for a in kernel.accumulators), default=0)
         if view.strip:
             name, extent = view.loops[0]
             speller.place = name if kernel.strip == extent else f"{name} - {name}_0"

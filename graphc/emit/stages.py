@@ -5,7 +5,8 @@ In a strip, where several rounds go through each stage together, a round alone w
     dots       products of all rows (or columns) of a strip with a vector are one call of a helper
     row sums   the lanes of all rounds are kept, and added up together
     columns    running results of columns stay in registers while the rounds go by, some columns at a time
-    abreast    short rows are added up, or their largest or smallest elements found, in all rounds side by side, column by column
+    abreast    all rounds take a step of the loop together: they lie side by side in memory, or short rows are put so, to be
+               added up or to find their largest or smallest elements
     flat       a dear function of each element of short rows is one loop over the elements of all rounds
 """
 
@@ -58,7 +59,7 @@ class StageView:
     side_by_side: bool = False  # all rounds of a strip take a step of the loop together
     row_sums: list[str] = field(default_factory=list)
     dots: list[str] = field(default_factory=list)
-    abreast: list[str] = field(default_factory=list)  # what each round begins with then
+    starts: list[str] = field(default_factory=list)  # what the results of each round begin with then
     gathered: list[str] = field(default_factory=list)  # what rounds abreast read, put side by side
     flat: str = ""
     flat_extent: int = 0
@@ -72,7 +73,7 @@ class StageView:
     def texts(self) -> list[str]:
         """All of its C, to be searched."""
         lines = self.before + self.start + self.opened + self.body + self.closed + self.finish + self.after
-        return [*lines, *self.row_sums, *self.dots, *self.abreast, *self.gathered, self.flat]
+        return [*lines, *self.row_sums, *self.dots, *self.starts, *self.gathered, self.flat]
 
 
 def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, private: list[str]) -> StageView:
@@ -81,8 +82,8 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     columns = [] if helpers else added_columns(stage, kernel)
     some = {a.name: spell.local(a, "_some") for a in columns}
     rows = [a for a in stage.accumulators if not helpers and added_by_rows(a, kernel, stage)]
-    apart = None if helpers else abreast(stage, kernel, spell.speller)
-    sought = stage.accumulators if apart is not None else ()
+    together, apart = (False, {}) if helpers else abreast(stage, kernel, spell.speller)
+    sought = stage.accumulators if together else ()
     inner = flat(stage, kernel)
     body: list[Line] = [*stage.body[:-1], inner or stage.body[-1]] if stage.body else []
     speller, gathered = side_by_side(apart, stage, kernel, spell.speller) if apart else (spell.speller, [])
@@ -98,7 +99,7 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
         by_rows=[a.name for a in rows],
     )  # threads do not share its blocks: what a stage reduces is its round's own
     view = StageView(
-        side_by_side=apart is not None,
+        side_by_side=together,
         before=[spell.line(line) for line in stage.before],
         loops=[(axis_name(axis), extent) for axis, extent in stage.loops],
         reduced=stage.reduced,
@@ -113,7 +114,7 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
         after=[spell.line(line) for line in stage.after],
         row_sums=[row_sums(a, spell) for a in rows],
         dots=helpers,
-        abreast=[f"{alone[name]} = {start};" for a in sought for name, start in spell.starts(a)],
+        starts=[f"{alone[name]} = {start};" for a in sought for name, start in spell.starts(a)],
         gathered=gathered,
         columns=[{"ctype": a.dtype.ctype, "some": some[a.name], "all": spell.columns(a)} for a in columns],
         columns_at_once=COLUMN_BYTES // max((a.dtype.itemsize for a in columns), default=COLUMN_BYTES),
@@ -123,21 +124,20 @@ def stage_view(stage: Stage, spell: StatementSpeller, kernel: LoopKernel, privat
     return view
 
 
-def abreast(stage: Stage, kernel: LoopKernel, speller: ScalarSpeller) -> dict[Scalar, int] | None:
-    """What rounds of a strip that go side by side through short rows read of rows that lie far apart, and how far (nothing where
-    the rounds lie side by side); None where each round goes alone. Alone it waits for each comparison, or is added up element
-    by element."""
-    if kernel.abreast and stage.loops:
-        return {}
+def abreast(stage: Stage, kernel: LoopKernel, speller: ScalarSpeller) -> tuple[bool, Mapping[Scalar, int]]:
+    """Whether all rounds of a strip take a step of a stage's loop together; and what they read then of rows that lie far apart,
+    and how far. Alone a round waits for each comparison, or is added up element by element."""
+    if kernel.abreast:
+        return bool(stage.loops), {}
     plain = len(stage.loops) == stage.reduced == stage.lanes == 1 and not (stage.before or stage.after)
     kinds = {a.kind for a in stage.accumulators if a.name in kernel.handed}
     stores = any(isinstance(line, Store) for line in stage.body)
     if not (kernel.strip and kinds and plain) or stores or any(a.name not in kernel.handed for a in stage.accumulators):
-        return None
+        return False, {}
     loads = [s for s in reached(root for line in stage.body for root in roots_of(line)) if s.op == "load"]
     apart = {s: distance for s in loads if (distance := rows_apart(s, stage, kernel, speller))}
     sums = kinds <= {"sum", "dot"} and len(apart) == len(loads) > 0 and all(a.dtype.is_float for a in stage.accumulators)
-    return apart if kinds <= {"max", "min"} or sums else None
+    return (True, apart) if kinds <= {"max", "min"} or sums else (False, {})
 
 
 def rows_apart(load: Scalar, stage: Stage, kernel: LoopKernel, speller: ScalarSpeller) -> int:

@@ -133,14 +133,20 @@ class StatementSpeller:
         values = [self.speller.value(value) for value in line.values]
         if a.kind.startswith("arg"):
             sign = ">" if a.kind == "argmax" else "<"
-            value, best = self.local(a, "_candidate"), self.kept.get(f"{a.name}_best") or self.local(a, "_best")
-            nan = f"\n    || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
+            value, best, place = self.local(a, "_candidate"), self.local(a, "_best"), self.local(a)
+            declared = f"const {a.value_dtype.ctype} {value} = {values[0]};"
+            if a.name in self.kept:  # of one of many rounds that go side by side, for which a branch is in the way
+                place, best, better = self.kept[a.name], self.kept[f"{a.name}_best"], self.local(a, "_better")
+                nan = f"\n    | (({value} != {value}) & ({best} == {best}))" if a.value_dtype.is_float else ""
+                return "\n".join((
+                    declared,
+                    f"const int {better} = ({value} {sign} {best}){nan};",
+                    f"{best} = {better} ? {value} : {best};",
+                    f"{place} = {better} ? {values[1]} : {place};",
+                ))  # fmt: skip
+            nan = f" || ({value} != {value} && {best} == {best})" if a.value_dtype.is_float else ""
             return "\n".join((
-                f"const {a.value_dtype.ctype} {value} = {values[0]};",
-                f"if ({value} {sign} {best}{nan}) {{",
-                f"    {best} = {value};",
-                f"    {self.kept.get(a.name) or self.local(a)} = {values[1]};",
-                "}",
+                declared, f"if ({value} {sign} {best}{nan}) {{", f"    {best} = {value};", f"    {place} = {values[1]};", "}"
             ))  # fmt: skip
         return fold(a, self.target(a, line.index), values, a.kind)
 

@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from graphc.ir import Node, consumers
 from graphc.ops.pointwise import Pointwise
 
-__all__ = ["by_columns"]
+__all__ = ["SHORT", "by_columns"]
 
-# A row is short that does not fill a vector, and whose sum is taken in plain order in either way.
+# A row is short that does not fill the largest vector, and whose sum is taken in plain order in either way.
 SHORT = 16
-# So many rows go together. What is left over goes slower, which does not show among many.
-FEWEST_ROWS, STRIP, MANY_ROWS = 8, 16, 64
+# With fewer rows, columns do not fill vectors either.
+FEWEST_ROWS = 8
 
 REDUCTIONS = ("sum", "prod", "max", "min", "argmax", "argmin")
 
@@ -43,7 +43,7 @@ def _starts(node: Node) -> bool:
     rows, columns = node.shape
     a, b, out = (set(node.attrs[key]) for key in ("a_axes", "b_axes", "out_axes"))
     plain = len(a & out) == len(b & out) == 1 and not a & b & out
-    return plain and 1 < columns < SHORT and rows >= FEWEST_ROWS and (rows % STRIP == 0 or not STRIP < rows < MANY_ROWS)
+    return plain and 1 < columns < SHORT and rows >= FEWEST_ROWS
 
 
 def _together(start: Node, readers: Mapping[Node, Sequence[Node]]) -> set[Node]:
@@ -71,10 +71,17 @@ def _follows(node: Node, nodes: Collection[Node], readers: Mapping[Node, Sequenc
     """Whether a node can be stored by columns, and all that read it lose nothing by that."""
     return (_elementwise(node) or _starts(node)) and all(
         reader in nodes
-        or reader.op.name in ("contract", *REDUCTIONS)
+        or reader.op.name in REDUCTIONS
+        or _multiplies(reader, readers)
         or (reader.op.name == "gather" and reader.attrs["axis"] == 1 and node is reader.operands[0])
         for reader in readers[node]
     )
+
+
+def _multiplies(node: Node, readers: Mapping[Node, Sequence[Node]]) -> bool:
+    """Whether a node is a product, or a transposition for products alone."""
+    turned = node.op.name == "permute" and bool(readers[node])
+    return node.op.name == "contract" or (turned and all(each.op.name == "contract" for each in readers[node]))
 
 
 def _pays(nodes: Collection[Node], readers: Mapping[Node, Sequence[Node]]) -> bool:

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from graphc.ir import REGISTRY
+from graphc.lower.columns import SHORT
 from graphc.lower.equations import Equation, IndexValue, Load, Operand, Program
 from graphc.lower.index import flatten
 from graphc.ops.pointwise import Pointwise
@@ -39,8 +40,6 @@ DEAR = 2
 DEAR_WHEN_SPREAD = 4
 # After its rounds a kernel may finish small results (a bias update, a mean) on the spot.
 SMALL = 65536
-# Rounds that lie side by side in memory, and have fewer elements each, go abreast.
-FEW = 16
 
 
 def is_contraction(equation: Equation) -> bool:
@@ -63,11 +62,11 @@ def reduced(equation: Equation) -> tuple[int, ...]:
 
 
 def has_short_rounds(equation: Equation, rounds: Sequence[int]) -> bool:
-    """Whether these are many rounds, over one axis, with but a few elements each."""
+    """Whether these are many rounds, over one axis, with but a few elements each. Such as lie side by side go abreast."""
     if len(rounds) != 1:
         return False
     count = equation.axes[rounds[0]]
-    return prod(equation.axes) // count < min(FEW, count)
+    return prod(equation.axes) // count < min(SHORT, count)
 
 
 def is_whole(load: Load, equation: Equation) -> bool:

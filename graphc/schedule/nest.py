@@ -37,8 +37,6 @@ __all__ = ["build_loops"]
 SHORT_STRIP, STRIP_BYTES = 16, 16384
 
 
-
-
 @dataclass(frozen=True)
 class _Placed:
     """A member with kernel indices for its axes, its inner loops (the last ``gone`` of them reduced) and its stage."""

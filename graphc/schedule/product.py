@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from math import prod
 
+from graphc.lower.columns import SHORT
 from graphc.lower.equations import Equation, Load, Program
 from graphc.lower.equations import Operand as EquationOperand
 from graphc.lower.index import Index, flatten, unflatten
@@ -15,8 +16,8 @@ from graphc.schedule.tiling import UNROLLED_DEPTH
 
 __all__ = ["build_contraction"]
 
-# A result with fewer columns than this leaves vector lanes idle; its rows run along the vectors instead, where they can.
-NARROW = 16
+# Vectors of so many columns leave room in the registers of any target for an upright tile.
+FEW_COLUMNS = 8
 
 
 def build_contraction(
@@ -54,7 +55,7 @@ def _sides(equation: Equation, program: Program) -> tuple[tuple[EquationOperand,
     """The operands, left and right; the axes of batch, rows and columns; whether neighbours in the result lie along the rows.
 
     They lie along the columns, but in two cases. The columns are too few to fill vectors, and neighbours along the rows are so
-    in memory. The rows are, and memory runs along k for each column: then a tile stands upright.
+    in memory. Or the rows are, and memory runs along k for each column: then a tile stands upright.
     """
     left, right = equation.operands
     axes, summed = live(equation), reduced(equation)
@@ -65,8 +66,10 @@ def _sides(equation: Equation, program: Program) -> tuple[tuple[EquationOperand,
         left, right, rows, columns = right, left, columns, rows
     m, n, k = (prod(equation.axes[axis] for axis in several) for several in (rows, columns, summed))
     in_place = _run_along(right, columns[-1:], program)
-    narrow = n < NARROW and (m >= NARROW if in_place else k > UNROLLED_DEPTH) and _run_along(left, rows[-1:], program)
-    upright = m < NARROW <= n and k > UNROLLED_DEPTH and _run_along(right, summed, program)
+    pays = m >= SHORT if in_place else m > n and k > UNROLLED_DEPTH
+    narrow = n < SHORT and pays and _run_along(left, rows[-1:], program)
+    deep = k > UNROLLED_DEPTH or (k > 1 and m <= FEW_COLUMNS)
+    upright = m < SHORT < n and deep and _run_along(right, summed, program)
     if narrow or upright:
         return (right, left), (batch, columns, rows), True
     return (left, right), (batch, rows, columns), False

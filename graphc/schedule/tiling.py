@@ -51,6 +51,9 @@ MULTIPLY_ADDS_PER_RESULT = 24
 # Up to so many multiply-adds, packing an operand costs more than three nested loops take.
 PLAIN_MULTIPLY_ADDS = 1024
 
+# And up to so many elements of a column of B, if they lie side by side: the columns, which are vectors then, do not.
+PLAIN_STRIDES = 16
+
 # Up to so many terms, what a tile costs beside its multiply-adds shows: 26 cycles to bring 16 vectors of sums to the epilogue
 # through memory (counted on a Zen 4).
 SHORT_DEPTH = 128
@@ -208,7 +211,9 @@ def choose_tiling(
         pack_b = packs_b(b, m, n, k, mr, panels, size, model)
     if pack_a is None:
         pack_a = packing_of_a(a, k, panels, size)
+    transposed = (b.along or ("k" if b.row_stride == 1 else "j")) == "k"
     small = m * n * k <= PLAIN_MULTIPLY_ADDS and not parallel and not (a.statements and b.statements)
+    small = small and not (pack_b and transposed and k > PLAIN_STRIDES)
     plain = small and (bool(pack_a or pack_b) or loops_pay(n, k, lanes, model)) and not chosen_by_hand
     if plain:
         pack_a, pack_b = "", False
@@ -226,7 +231,7 @@ def choose_tiling(
         max_parts=model.cores if parallel else 1, panels=panels, blocked_k=blocked_k,
         a_row=a_row, a_k=a_k, b_k=width if pack_b else b.row_stride, rows_first=rows_first, b_first=b_first,
         share_packing=parallel in ("rows", "depth") and b_first and k * n >= PACKED_PER_THREAD * 2,
-        transpose_b=pack_b and lanes > 1 and (b.along or ("k" if b.row_stride == 1 else "j")) == "k",
+        transpose_b=pack_b and lanes > 1 and transposed,
         ahead=width if far_rows else 0, plain=plain, upright=upright and not (plain or blocked_k),
         crowded=k >= CROWDED_DEPTH and lines_on_one_set(a_row * size, lanes) > WAYS // 2,
         inlined=not upright and sums_stay(m, n, k, mr, nv, dtype, model),
@@ -373,7 +378,7 @@ def loops_pay(n: int, k: int, lanes: int, model: TargetModel) -> bool:
 def upright_pays(m: int, n: int, k: int, lanes: int, model: TargetModel, *, flipped: bool) -> bool:
     """Whether a tile of upright vectors, of which n are full, beats one whose rows leave lanes idle; making columns of A in
     registers costs a quarter more, and the tile is transposed at its end unless the result is flipped: stored by columns."""
-    deep = k > UNROLLED_DEPTH if flipped else k >= UPRIGHT_DEPTH
+    deep = k >= (2 if flipped else UPRIGHT_DEPTH)
     fits = lanes >= 4 and m >= lanes and n + 8 <= model.registers and deep
     return fits and 5 * n <= 4 * lanes * -(-n // lanes)
 
