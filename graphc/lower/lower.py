@@ -171,6 +171,7 @@ class _Lowering:
         return self.reduce(node, stem, operands[0], attrs["axes"])
 
     def elementwise(self, node: Node, stem: str, operands: Sequence[Operand]) -> Operand:
+        """The equation of a pointwise operation, with its axes the other way round where it is stored by columns."""
         if node not in self.turned:
             return self.define(stem, node, node.shape, node.ndim, node.op.name, operands)
         (rows, columns), kind = node.shape, node.op.name

@@ -69,6 +69,11 @@ def has_short_rounds(equation: Equation, rounds: Sequence[int]) -> bool:
     return prod(equation.axes) // count < min(SHORT, count)
 
 
+def runs_along(operand: Operand, axis: int, program: Program) -> bool:
+    """Whether an operand is memory, and neighbours along ``axis`` are neighbours there."""
+    return isinstance(operand, Load) and flatten(operand.index, program.type_of(operand.tensor).shape).factor(axis) == 1
+
+
 def is_whole(load: Load, equation: Equation) -> bool:
     """Whether ``equation`` reads, at each of its elements, just the same element."""
     return not load.guards and load.index == equation.identity and equation.call is None
@@ -401,8 +406,7 @@ class Grouping:
             return self.program.type_of(load.tensor).size
 
         for load in sorted(loads, key=size, reverse=True)[:1]:
-            offset = flatten(load.index, self.program.type_of(load.tensor).shape)
-            return not any(offset.factor(axis) == 1 for axis in live(equation))
+            return not any(runs_along(load, axis, self.program) for axis in live(equation))
         return True
 
     def join(self, equation: Equation, loads: tuple[Load, ...], place: int) -> bool:
@@ -440,8 +444,8 @@ class Grouping:
                 return False
         elif gone and not equation.reduction.kind.startswith("arg"):
             rank, part = len(gone), "cross"
-            rows = equation.reduction.lanes > 1 or self._are_neighbours(gone[0], loads)
-            if live(equation) and rows:  # neighbours in memory are reduced: rows, side by side
+            side_by_side = any(len(load.index) > 1 and runs_along(load, gone[0], self.program) for load in loads)
+            if live(equation) and (side_by_side or equation.reduction.lanes > 1):  # neighbours in memory are reduced: rows
                 return False
         elif group.rank == 0:
             rank = 0
@@ -452,11 +456,6 @@ class Grouping:
         if rank < group.rank and group.crossed:
             return False
         return self.add(place, equation, align[:rank], part, loads)
-
-    def _are_neighbours(self, axis: int, loads: tuple[Load, ...]) -> bool:
-        """Whether what lies along ``axis`` lies side by side in memory."""
-        offsets = (flatten(load.index, self.program.type_of(load.tensor).shape) for load in loads if len(load.index) > 1)
-        return any(offset.factor(axis) == 1 for offset in offsets)
 
     def _is_too_early(self, equation: Equation, place: int) -> bool:
         """Whether the old value of what ``equation`` updates is read in a later kernel: one of its own can wait for that."""
@@ -470,7 +469,7 @@ class Grouping:
         if not inner or inner[-1] == live(equation)[-1] or has_short_rounds(equation, rounds):
             return False
         whole = [load for load in loads if set(live(equation)) <= load.variables]
-        return not any(flatten(load.index, self.program.type_of(load.tensor).shape).factor(inner[-1]) == 1 for load in whole)
+        return not any(runs_along(load, inner[-1], self.program) for load in whole)
 
     @staticmethod
     def _fits_single_round(equation: Equation, group: LoopGroup) -> bool:

@@ -9,7 +9,7 @@ from graphc.lower.columns import SHORT
 from graphc.lower.equations import Equation, Load, Program
 from graphc.lower.equations import Operand as EquationOperand
 from graphc.lower.index import Index, flatten, unflatten
-from graphc.schedule.fuse import ContractGroup, live, reduced
+from graphc.schedule.fuse import ContractGroup, live, reduced, runs_along
 from graphc.schedule.kernels import Axes, ContractKernel, Let, Line, Operand, Stage, Store
 from graphc.schedule.scalars import Body, Namer, apply, formula, named
 from graphc.schedule.tiling import UNROLLED_DEPTH
@@ -65,22 +65,14 @@ def _sides(equation: Equation, program: Program) -> tuple[tuple[EquationOperand,
     if rows and columns and rows[-1] > columns[-1]:
         left, right, rows, columns = right, left, columns, rows
     m, n, k = (prod(equation.axes[axis] for axis in several) for several in (rows, columns, summed))
-    in_place = _run_along(right, columns[-1:], program)
+    in_place = runs_along(right, columns[-1], program)
     pays = m >= SHORT if in_place else m > n and k > UNROLLED_DEPTH
-    narrow = n < SHORT and pays and _run_along(left, rows[-1:], program)
-    deep = k > UNROLLED_DEPTH or (k > 1 and m <= FEW_COLUMNS)
-    upright = m < SHORT < n and deep and _run_along(right, summed, program)
+    narrow = n < SHORT and pays and runs_along(left, rows[-1], program)
+    fits = k > UNROLLED_DEPTH or m <= FEW_COLUMNS
+    upright = m < SHORT < n and fits and any(runs_along(right, axis, program) for axis in summed)
     if narrow or upright:
         return (right, left), (batch, columns, rows), True
     return (left, right), (batch, rows, columns), False
-
-
-def _run_along(operand: EquationOperand, axes: Sequence[int], program: Program) -> bool:
-    """Whether neighbours along one of these axes are neighbours in memory."""
-    if not isinstance(operand, Load):
-        return False
-    place = flatten(operand.index, program.type_of(operand.tensor).shape)
-    return any(place.factor(axis) == 1 for axis in axes)
 
 
 def _packed(body: Body, operand: EquationOperand, loops: Axes, arrays: Sequence[Collection[str]]) -> Operand:

@@ -51,7 +51,7 @@ MULTIPLY_ADDS_PER_RESULT = 24
 # Up to so many multiply-adds, packing an operand costs more than three nested loops take.
 PLAIN_MULTIPLY_ADDS = 1024
 
-# And up to so many elements of a column of B, if they lie side by side: the columns, which are vectors then, do not.
+# Where B runs along k, these loops stride through it column by column; from more terms on, packing it pays after all.
 PLAIN_STRIDES = 16
 
 # Up to so many terms, what a tile costs beside its multiply-adds shows: 26 cycles to bring 16 vectors of sums to the epilogue
@@ -378,8 +378,7 @@ def loops_pay(n: int, k: int, lanes: int, model: TargetModel) -> bool:
 def upright_pays(m: int, n: int, k: int, lanes: int, model: TargetModel, *, flipped: bool) -> bool:
     """Whether a tile of upright vectors, of which n are full, beats one whose rows leave lanes idle; making columns of A in
     registers costs a quarter more, and the tile is transposed at its end unless the result is flipped: stored by columns."""
-    deep = k >= (2 if flipped else UPRIGHT_DEPTH)
-    fits = lanes >= 4 and m >= lanes and n + 8 <= model.registers and deep
+    fits = lanes >= 4 and m >= lanes and n + 8 <= model.registers and (flipped or k >= UPRIGHT_DEPTH)
     return fits and 5 * n <= 4 * lanes * -(-n // lanes)
 
 
